@@ -74,7 +74,9 @@ def blame_served(file: str, *, role: str | None = None) -> Iterator[None]:
     try:
         yield
     except DocumentError as error:
-        refusal = Refusal(reason=Reason.MALFORMED, file=file, role=role, expected=error.problem, found=error.path or None)
+        refusal = Refusal(
+            reason=Reason.MALFORMED, file=file, role=role, expected=error.problem, found=error.path or None
+        )
         raise VerificationError(f"{file}: {error}", refusal=refusal) from error
 
 
@@ -102,7 +104,9 @@ def load_json(data: bytes) -> Any:
             parse_int=_bounded_int,
         )
     except json.JSONDecodeError as error:
-        raise DocumentError("", f"is not JSON: {error.msg.lower()} (line {error.lineno}, column {error.colno})") from error
+        raise DocumentError(
+            "", f"is not JSON: {error.msg.lower()} (line {error.lineno}, column {error.colno})"
+        ) from error
     if "\\u" in text:
         _refuse_surrogates(value)
     return value
@@ -171,12 +175,12 @@ class Fields:
             self.fail("format", f'is "{found}"; this kedge reads version {version} only: a newer kedge is needed')
         self.fail("format", f'must be "{expected}", not "{found}"')
 
-    def text(self, name: str, *, pattern: str | None = None, expected: str = "") -> str:
-        """A text, which may not be empty. ``pattern`` must match all of it; ``expected`` names what it asks for."""
+    def text(self, name: str, *, pattern: str | None = None, expected: str = "", empty: bool = False) -> str:
+        """A text, not empty unless ``empty``. ``pattern`` must match all of it; ``expected`` names what it asks for."""
         value = self._take(name)
         if not isinstance(value, str):
             self.fail(name, f"must be a text, not {_kind(value)}")
-        if not value:
+        if not value and not empty:
             self.fail(name, "must not be empty")
         if pattern is not None and re.fullmatch(pattern, value, re.ASCII) is None:
             self.fail(name, f"must be {expected or pattern}, not {json.dumps(value[:80], ensure_ascii=False)}")
@@ -238,7 +242,7 @@ class Fields:
         return tuple(self._table)
 
     def optional(self, name: str, read: Callable[..., T], **options: Any) -> T | None:
-        """What ``read`` gives for ``name``, or None where the field is absent: ``fields.optional("time", fields.time)``."""
+        """What ``read`` gives for ``name``, or None where the field is absent."""
         return read(name, **options) if name in self._table else None
 
     def end(self) -> None:

@@ -1,0 +1,295 @@
+"""TUF metadata as served: bytes in, a checked document with its signed payload out.
+
+python-tuf's Metadata API does the modelling; this module stands in front of it and behind it:
+
+- In front, the bytes are read strictly (:mod:`kedge.document`) and their shape is checked, so that a fault names its
+  place (``timestamp.json: signed.meta: is missing``) and no liberty of a JSON parser survives.
+- The payload that signatures are checked over is the canonical form of what was *received*, not of what a model made
+  of it: fields that nobody knows stay signed.
+- Behind, signatures are counted as TUF 1.0.34 §5 asks: keyids are opaque, a signature that is empty, unknown or by a
+  key type that is not read here counts nothing, and one key's material under two keyids counts once.
+
+Source: TUF 1.0.34 §4 (formats) and §5.3.4, §5.4.2, §5.5.3, §5.6.3 (arbitrary software attack checks).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from securesystemslib.exceptions import UnsupportedLibraryError, UnverifiedSignatureError
+from securesystemslib.exceptions import VerificationError as SignatureFault
+from securesystemslib.formats import encode_canonical
+from securesystemslib.signer import Key, Signature, SSlibKey
+from tuf.api.metadata import Metadata, Role, Root, Snapshot, Targets, Timestamp
+from tuf.api.serialization import DeserializationError
+
+from kedge.document import DocumentError, Fields, blame_served, load_json
+from kedge.errors import Reason, Refusal, StoreError, VerificationError
+
+__all__ = ["Count", "Parsed", "count_signatures", "key_materials", "parse", "require_threshold"]
+
+T = TypeVar("T", Root, Timestamp, Snapshot, Targets)
+
+_TOP_LEVEL = ("root", "targets", "snapshot", "timestamp")
+_EXPIRES = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsed(Generic[T]):
+    """One metadata file that has been read, and nothing more: its signatures are not checked yet.
+
+    ``data`` are the bytes as served, ``payload`` the canonical bytes that signatures are over.
+    """
+
+    file: str
+    data: bytes
+    payload: bytes
+    signed: T
+    signatures: dict[str, Signature]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """How far a file's signatures go towards its role's threshold.
+
+    ``keyids`` and ``materials`` (SHA-256 of each key's material) name the keys whose signatures are right.
+    """
+
+    keyids: tuple[str, ...]
+    materials: tuple[str, ...]
+    threshold: int
+
+    @property
+    def met(self) -> bool:
+        """Whether the threshold is reached."""
+        return len(self.keyids) >= self.threshold
+
+
+def parse(data: bytes, kind: type[T], *, file: str) -> Parsed[T]:
+    """Read one metadata file of the role type ``kind``; ``file`` is its name in messages.
+
+    Raises:
+        VerificationError: the bytes are not such a document (reason ``malformed``); the text gives the path.
+    """
+    with blame_served(file):
+        document = load_json(data)
+        _check_shape(Fields(document), kind)
+        payload = _canonical(document["signed"])
+        metadata: Metadata[T] = _model(document)
+    return Parsed(file=file, data=data, payload=payload, signed=metadata.signed, signatures=metadata.signatures)
+
+
+def require_threshold(delegator: Root | Targets, role: str, parsed: Parsed[Any], *, every: bool = False) -> Count:
+    """Check that ``parsed`` is signed by the threshold of keys that ``delegator`` names for ``role``.
+
+    Counting stops at the threshold unless ``every`` signature is asked for.
+
+    Raises:
+        VerificationError: fewer keys signed it (reason ``signatures``), or the delegator does not delegate to the role.
+        StoreError: the threshold is missed and this machine's cryptography cannot check some of the signatures.
+    """
+    count = count_signatures(delegator, role, parsed, every=every)
+    if not count.met:
+        expected = f"{count.threshold} of the keys that {_describe(delegator)} names for {role}"
+        refusal = Refusal(
+            reason=Reason.SIGNATURES, file=parsed.file, role=role, expected=expected, found=str(len(count.keyids))
+        )
+        found = f"{len(count.keyids)} of the {count.threshold} keys"
+        message = f"{parsed.file}: signed by {found} that {_describe(delegator)} asks for"
+        raise VerificationError(message, refusal=refusal)
+    return count
+
+
+def count_signatures(delegator: Root | Targets, role: str, parsed: Parsed[Any], *, every: bool = False) -> Count:
+    """Count the keys of ``role``, as ``delegator`` lists them, whose signature over ``parsed`` is right.
+
+    Stops at the threshold unless ``every`` signature is asked for.
+
+    Raises:
+        VerificationError: the delegator does not delegate to the role (reason ``not-found``).
+        StoreError: the threshold is missed and this machine's cryptography cannot check some of the signatures.
+    """
+    listed = _listed(delegator, role, parsed.file)
+    valid: dict[str, str] = {}
+    unsupported: set[str] = set()
+    for keyid in listed.keyids:
+        signature, key = parsed.signatures.get(keyid), _readable_key(delegator, keyid)
+        if signature is None or not signature.signature or key is None:
+            continue
+        try:
+            key.verify_signature(signature, parsed.payload)
+        except UnverifiedSignatureError:
+            continue
+        except SignatureFault as error:
+            if isinstance(error.__cause__, UnsupportedLibraryError):
+                unsupported.add(key.scheme)
+            continue
+        valid.setdefault(_material(key), keyid)
+        if len(valid) >= listed.threshold and not every:
+            break
+    if unsupported and len(valid) < listed.threshold:
+        raise StoreError(
+            f"{parsed.file}: this machine's cryptography cannot check {', '.join(sorted(unsupported))} signatures",
+            hint="upgrade the Python package cryptography; nothing is known to be wrong with the repository",
+        )
+    return Count(keyids=tuple(valid.values()), materials=tuple(valid), threshold=listed.threshold)
+
+
+def key_materials(delegator: Root | Targets, role: str) -> set[str]:
+    """The SHA-256 digests of the material of each key that ``delegator`` names for ``role`` and that is read here."""
+    keys = (_readable_key(delegator, keyid) for keyid in delegator.get_delegated_role(role).keyids)
+    return {_material(key) for key in keys if key is not None}
+
+
+def _listed(delegator: Root | Targets, role: str, file: str) -> Role:
+    try:
+        return delegator.get_delegated_role(role)
+    except ValueError as error:
+        refusal = Refusal(reason=Reason.NOT_FOUND, file=file, role=role)
+        raise VerificationError(
+            f"{file}: {_describe(delegator)} does not delegate to {role}", refusal=refusal
+        ) from error
+
+
+def _readable_key(delegator: Root | Targets, keyid: str) -> SSlibKey | None:
+    try:
+        key: Key = delegator.get_key(keyid)
+    except ValueError:
+        return None
+    if not isinstance(key, SSlibKey):
+        return None  # OpenPGP and keyless keys are not read here: they count nothing, as an unknown key does
+    if key.keytype == key.scheme and key.scheme.startswith("ecdsa-"):
+        # The key type of TUF before 1.0.20; python-tuf reads it with a DeprecationWarning on each use.
+        return SSlibKey(key.keyid, "ecdsa", key.scheme, key.keyval)
+    return key
+
+
+def _material(key: SSlibKey) -> str:
+    public = str(key.keyval.get("public"))
+    text = f"{key.keytype}:{public.lower()}"
+    if public.lstrip().startswith("-----BEGIN"):
+        # Two PEM texts may hold one key: only its canonical DER tells.
+        with suppress(ValueError, UnsupportedAlgorithm):
+            loaded = load_pem_public_key(public.encode())
+            text = loaded.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo).hex()
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _describe(delegator: Root | Targets) -> str:
+    return f"{delegator.type} version {delegator.version}"
+
+
+def _canonical(signed: Any) -> bytes:
+    text = encode_canonical(signed)
+    if text is None:
+        raise DocumentError("signed", "cannot be written as canonical JSON")
+    return text.encode("utf-8")
+
+
+def _model(document: dict[str, Any]) -> Any:
+    try:
+        return Metadata.from_dict(document)
+    except (ValueError, KeyError, TypeError, AttributeError, DeserializationError) as error:
+        # Shapes are checked before; what is left are rules between fields (paths beside path_hash_prefixes, …).
+        raise DocumentError(
+            "signed", f"is not {error}" if isinstance(error, KeyError) else str(error).lower()
+        ) from error
+
+
+def _check_shape(document: Fields, kind: type[Root | Timestamp | Snapshot | Targets]) -> None:
+    seen: set[str] = set()
+    for entry in document.tables("signatures"):
+        keyid = entry.text("keyid")
+        if keyid in seen:
+            entry.fail("keyid", f"{keyid} stands among the signatures twice")
+        seen.add(keyid)
+        entry.text("sig", empty=True)  # an empty signature counts nothing: Sigstore's roots 12 to 14 carry such
+    signed = document.table("signed")
+    signed.text("_type", pattern=kind.type, expected=f'"{kind.type}"')
+    signed.integer("version", minimum=1)
+    signed.text("spec_version", pattern=r"1\.\d+(\.\d+)?", expected="a TUF specification version 1.x")
+    signed.text("expires", pattern=_EXPIRES, expected="a time such as 2025-01-27T00:00:00Z")
+    signed.time("expires")
+    _SHAPES[kind.type](signed)
+
+
+def _root_shape(signed: Fields) -> None:
+    if "consistent_snapshot" in signed:
+        signed.boolean("consistent_snapshot")
+    _keys_shape(signed.table("keys"))
+    roles = signed.table("roles")
+    for name in _TOP_LEVEL:
+        _role_shape(roles.table(name))
+    roles.end()
+
+
+def _timestamp_shape(signed: Fields) -> None:
+    _meta_shape(signed.table("meta").table("snapshot.json"))
+
+
+def _snapshot_shape(signed: Fields) -> None:
+    for _, entry in signed.table("meta").items():
+        _meta_shape(entry)
+
+
+def _targets_shape(signed: Fields) -> None:
+    for _, entry in signed.table("targets").items():
+        entry.integer("length")
+        _hashes_shape(entry.table("hashes"))
+    if "delegations" not in signed:
+        return
+    delegations = signed.table("delegations")
+    _keys_shape(delegations.table("keys"))
+    if "roles" in delegations:
+        for role in delegations.tables("roles"):
+            role.text("name")
+            _role_shape(role)
+            role.boolean("terminating")
+            role.optional("paths", role.texts)
+            role.optional("path_hash_prefixes", role.texts)
+    if "succinct_roles" in delegations:
+        succinct = delegations.table("succinct_roles")
+        _role_shape(succinct)
+        succinct.integer("bit_length", minimum=1, maximum=32)
+        succinct.text("name_prefix")
+
+
+def _keys_shape(keys: Fields) -> None:
+    for _, key in keys.items():
+        key.text("keytype")
+        key.text("scheme")
+        key.table("keyval")
+
+
+def _role_shape(role: Fields) -> None:
+    keyids = role.texts("keyids")
+    if len(set(keyids)) != len(keyids):
+        role.fail("keyids", "lists a keyid twice")
+    role.integer("threshold", minimum=1)
+
+
+def _meta_shape(entry: Fields) -> None:
+    entry.integer("version", minimum=1)
+    entry.optional("length", entry.integer)
+    if "hashes" in entry:
+        _hashes_shape(entry.table("hashes"))
+
+
+def _hashes_shape(hashes: Fields) -> None:
+    if not hashes.names():
+        raise DocumentError(hashes.path, "must name at least one digest")
+    for algorithm in hashes.names():
+        hashes.text(algorithm, pattern="[0-9a-f]+", expected="lower-case hexadecimal digits")
+
+
+_SHAPES = {
+    Root.type: _root_shape,
+    Timestamp.type: _timestamp_shape,
+    Snapshot.type: _snapshot_shape,
+    Targets.type: _targets_shape,
+}

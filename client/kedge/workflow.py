@@ -1,0 +1,366 @@
+"""The TUF client workflow, complete and pure: it says what to ask for next, and never asks itself.
+
+Each function is a generator. It yields
+
+- :class:`Recall`: a file that may be held from before; the answer is its bytes or ``MISSING``;
+- :class:`Fetch`: a file of the repository; the answer is its bytes or ``MISSING``;
+- :class:`Accepted`: a file that has passed, with the state that now holds; the answer is None;
+
+and returns the last state. Whoever drives it (:mod:`kedge.client`, a test) does the reading and writing.
+
+Invariants:
+
+- No file, no socket, no clock: the reference time comes in with :class:`~kedge.checks.Freshness`.
+- Nothing that is recalled is trusted for having been held: it passes the same checks again, from the initial root on.
+- A limit is an error with its own text, never a silent end: a client that stops early would take a revoked key for a
+  good one.
+- ``Fetch.ahead`` names files that will probably be asked for next. It is a hint, and changes no decision.
+
+Source: TUF 1.0.34 §5, TAP 15 for hash bins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Final, TypeAlias, TypeVar
+from urllib.parse import quote
+
+from tuf.api.metadata import Root, TargetFile, Targets
+
+from kedge import checks
+from kedge.checks import Freshness
+from kedge.errors import FetchError, Reason, Refusal, VerificationError
+from kedge.state import Floors, TrustedState
+
+__all__ = [
+    "MISSING",
+    "Accepted",
+    "Area",
+    "Fetch",
+    "Found",
+    "Limits",
+    "Missing",
+    "Recall",
+    "Step",
+    "Workflow",
+    "download",
+    "find",
+    "refresh",
+    "restore",
+]
+
+
+class Missing(Enum):
+    """The answer for a file that is not there: HTTP 404 or 403, or no such file, and nothing else."""
+
+    MISSING = "missing"
+
+
+MISSING: Final = Missing.MISSING
+
+
+class Area(Enum):
+    """The two halves of a repository; a mirror says where each of them lies."""
+
+    METADATA = "metadata"
+    TARGETS = "targets"
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Ask the repository for ``path`` (quoted, relative to its area) of at most ``max_bytes``."""
+
+    area: Area
+    path: str
+    max_bytes: int
+    ahead: tuple[Fetch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Ask for what may be held from before: metadata by ``N.root`` or role name, targets by target path."""
+
+    area: Area
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """``data`` passed as ``name`` (see :class:`Recall`); ``state`` is what holds from now on."""
+
+    area: Area
+    name: str
+    data: bytes
+    state: TrustedState
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A target, the role that lists it, and the state in which it was found."""
+
+    role: str
+    target: TargetFile
+    state: TrustedState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The most that is read, in bytes and in files. Reaching one is an error."""
+
+    root_bytes: int = 512_000
+    timestamp_bytes: int = 65_536
+    snapshot_bytes: int = 16_000_000
+    targets_bytes: int = 64_000_000
+    root_rotations: int = 1_024
+    delegations: int = 64
+    root_window: int = 8
+    """How many roots are asked for ahead; 0 makes the client strictly sequential."""
+
+
+Step: TypeAlias = Fetch | Recall | Accepted
+Answer: TypeAlias = bytes | Missing | None
+R = TypeVar("R")
+Workflow: TypeAlias = Generator[Step, Answer, R]
+
+
+def restore(state: TrustedState, freshness: Freshness) -> Workflow[TrustedState]:
+    """Take up what is held from before, as far as it still verifies; what does not is left out.
+
+    A file that is refused here was damaged on this machine or is superseded; the repository is asked for it again.
+    """
+    while isinstance(held := (yield Recall(Area.METADATA, f"{state.root.version + 1}.root")), bytes):
+        try:
+            state = checks.accept_root(state, held)
+        except VerificationError:
+            break
+    for name in ("timestamp", "snapshot", "targets"):
+        held = yield Recall(Area.METADATA, name)
+        if not isinstance(held, bytes):
+            break
+        try:
+            if name == "timestamp":
+                state = checks.accept_timestamp(state, held, freshness)
+            elif name == "snapshot":
+                state = checks.accept_snapshot(state, held, freshness)
+            else:
+                state = checks.accept_role(state, held, Targets.type, state.root, freshness)
+        except VerificationError:
+            break
+    return state
+
+
+def refresh(
+    state: TrustedState, freshness: Freshness, *, recorded: Iterable[Floors] = (), limits: Limits | None = None
+) -> Workflow[TrustedState]:
+    """Bring the four top-level roles up to date.
+
+    ``recorded`` are the floors of earlier runs, which count even where the files that set them are lost.
+
+    Raises:
+        VerificationError: something served must not be trusted.
+        ExpiredError: something has expired.
+        FetchError: a file that the metadata names is not there.
+    """
+    limits = limits or Limits()
+    recorded = tuple(recorded)
+    state = state.raise_floors(Floors(root=max((floors.root for floors in recorded), default=0)))
+    state = yield from _update_root(state, limits)
+    state = yield from _update_online(state, freshness, recorded, limits)
+    return (yield from _update_role(state, Targets.type, state.root, freshness.above(state.floors), limits))
+
+
+def find(state: TrustedState, path: str, freshness: Freshness, *, limits: Limits | None = None) -> Workflow[Found]:
+    """Look a target path up: in the targets role, then through its delegations, in order of trust.
+
+    Raises:
+        VerificationError: nobody who may speak for the path lists it (reason ``not-found``), or a role on the way must
+            not be trusted, or there are more delegations than the limit.
+    """
+    limits = limits or Limits()
+    waiting: list[tuple[str, str | None]] = [(Targets.type, None)]
+    visited: set[str] = set()
+    # §5.6.7 pre-order depth-first search through the delegations
+    while waiting:
+        role, delegator = waiting.pop()
+        # §5.6.7.1 a role is visited once; cycles end here
+        if role in visited:
+            continue
+        if len(visited) > limits.delegations:
+            raise _limit(f"{path}: more than {limits.delegations} delegations lead to it", path)
+        state = yield from _update_role(state, role, _signed(state, delegator), freshness, limits)
+        visited.add(role)
+        signed = state.roles[role].signed
+        target = signed.targets.get(path)
+        if target is not None:
+            return Found(role, target, state)
+        # §5.6.7.2 delegations in their order; a terminating one ends the search behind it
+        children: list[tuple[str, str | None]] = []
+        for child, terminating in signed.delegations.get_roles_for_target(path) if signed.delegations else ():
+            children.append((child, role))
+            if terminating:
+                waiting.clear()
+                break
+        waiting.extend(reversed(children))
+    refusal = Refusal(reason=Reason.NOT_FOUND, file=path, expected="a role that lists it", found="none")
+    raise VerificationError(f"{path}: no role that may speak for it lists this target", refusal=refusal)
+
+
+def download(found: Found) -> Workflow[bytes]:
+    """Take the target's file from what is held, or fetch it, and check it.
+
+    Raises:
+        VerificationError: its length or a digest is not what the role lists, or its path leads out of the repository.
+        FetchError: it is not there.
+    """
+    target = found.target
+    held = yield Recall(Area.TARGETS, target.path)
+    if isinstance(held, bytes) and checks.content_matches(target, held):
+        return held
+    # §5.7.1 with consistent snapshots a digest stands before the file's name
+    path = _target_path(target, consistent=bool(found.state.root.consistent_snapshot))
+    data = yield from _fetch(Area.TARGETS, path, target.length)
+    checks.check_target(target, data)
+    yield Accepted(Area.TARGETS, target.path, data, found.state)
+    return data
+
+
+def _update_root(state: TrustedState, limits: Limits) -> Workflow[TrustedState]:
+    # One request tells whether there is a newer root, and mostly there is none: then only the timestamp is next.
+    ahead: tuple[Fetch, ...] = (_timestamp_request(limits),) if limits.root_window else ()
+    # §5.3.3 ask for one root after the other until there is no next one
+    for _ in range(limits.root_rotations):
+        answer = yield replace(_root_request(state.root.version + 1, limits), ahead=ahead)
+        if not isinstance(answer, bytes):
+            return state
+        state = checks.accept_root(state, answer)
+        # §5.3.8 keep it
+        yield Accepted(Area.METADATA, f"{state.root.version}.root", answer, state)
+        # A chain has begun: take it in windows.
+        ahead = tuple(_root_request(state.root.version + step, limits) for step in range(2, limits.root_window + 1))
+    # §5.3.3 the limit on roots is an error: what comes after it may have revoked the key that signs next
+    answer = yield _root_request(state.root.version + 1, limits)
+    if isinstance(answer, bytes):
+        message = f"{state.root.version + 1}.root.json: more than {limits.root_rotations} new roots in one refresh"
+        raise _limit(message, f"{state.root.version + 1}.root.json")
+    return state
+
+
+def _root_request(version: int, limits: Limits) -> Fetch:
+    return Fetch(Area.METADATA, f"{version}.root.json", limits.root_bytes)
+
+
+def _timestamp_request(limits: Limits) -> Fetch:
+    return Fetch(Area.METADATA, "timestamp.json", limits.timestamp_bytes)
+
+
+def _update_online(
+    state: TrustedState, freshness: Freshness, recorded: tuple[Floors, ...], limits: Limits
+) -> Workflow[TrustedState]:
+    state = _settle_root(state, freshness, recorded)
+    try:
+        state = yield from _update_timestamp(state, freshness.above(state.floors), limits)
+    except VerificationError as error:
+        if error.refusal.reason is not Reason.SIGNATURES or not limits.root_window:
+            raise
+        # A new root may have been published between the two requests: ask once more, in order, before refusing.
+        newer = yield from _update_root(state, replace(limits, root_window=0))
+        if newer.root.version == state.root.version:
+            raise
+        state = _settle_root(newer, freshness, recorded)
+        state = yield from _update_timestamp(state, freshness.above(state.floors), limits)
+    return (yield from _update_snapshot(state, freshness.above(state.floors), limits))
+
+
+def _settle_root(state: TrustedState, freshness: Freshness, recorded: tuple[Floors, ...]) -> TrustedState:
+    checks.check_final_root(state)
+    state = checks.settle_floors(state, recorded)
+    # §5.3.10 freeze: the final root must not have expired
+    checks.require_unexpired(state.roots[-1], Root.type, freshness.above(state.floors))
+    return state
+
+
+def _update_timestamp(state: TrustedState, freshness: Freshness, limits: Limits) -> Workflow[TrustedState]:
+    # §5.4.1 fetch
+    request = _timestamp_request(limits)
+    data = yield from _fetch(request.area, request.path, request.max_bytes)
+    accepted = checks.accept_timestamp(state, data, freshness)
+    if accepted is not state:
+        # §5.4.5 keep it
+        yield Accepted(Area.METADATA, "timestamp", data, accepted)
+    return accepted
+
+
+def _update_snapshot(state: TrustedState, freshness: Freshness, limits: Limits) -> Workflow[TrustedState]:
+    if state.timestamp is None:
+        raise RuntimeError("the snapshot comes after the timestamp")
+    meta = state.timestamp.signed.snapshot_meta
+    held = state.snapshot
+    if held is not None and held.signed.version == meta.version and checks.content_matches(meta, held.data):
+        checks.require_unexpired(held, "snapshot", freshness)
+        return state
+    # §5.5.1 fetch
+    prefix = f"{meta.version}." if state.root.consistent_snapshot else ""
+    data = yield from _fetch(Area.METADATA, f"{prefix}snapshot.json", meta.length or limits.snapshot_bytes)
+    state = checks.accept_snapshot(state, data, freshness)
+    # §5.5.7 keep it
+    yield Accepted(Area.METADATA, "snapshot", data, state)
+    return state
+
+
+def _update_role(
+    state: TrustedState, role: str, delegator: Root | Targets, freshness: Freshness, limits: Limits
+) -> Workflow[TrustedState]:
+    meta = checks.role_meta(state, role)
+    if role in state.roles:
+        try:
+            checks.check_held_role(state, role, delegator, freshness)
+        except VerificationError:
+            state = replace(state, roles={name: held for name, held in state.roles.items() if name != role})
+        else:
+            return state
+    recalled = yield Recall(Area.METADATA, role)
+    if isinstance(recalled, bytes):
+        try:
+            return checks.accept_role(state, recalled, role, delegator, freshness)
+        except VerificationError:
+            pass  # superseded or damaged: the repository has the right one
+    # §5.6.1 fetch
+    prefix = f"{meta.version}." if state.root.consistent_snapshot else ""
+    name = f"{prefix}{quote(role, safe='')}.json"
+    data = yield from _fetch(Area.METADATA, name, meta.length or limits.targets_bytes)
+    state = checks.accept_role(state, data, role, delegator, freshness)
+    # §5.6.6 keep it
+    yield Accepted(Area.METADATA, role, data, state)
+    return state
+
+
+def _signed(state: TrustedState, delegator: str | None) -> Root | Targets:
+    return state.root if delegator is None else state.roles[delegator].signed
+
+
+def _fetch(area: Area, path: str, max_bytes: int) -> Workflow[bytes]:
+    answer = yield Fetch(area, path, max_bytes)
+    if isinstance(answer, bytes):
+        return answer
+    raise FetchError(
+        f"{path}: is not there",
+        hint="the repository names it, so the mirror is incomplete, or its address is not that of a TUF repository",
+    )
+
+
+def _target_path(target: TargetFile, *, consistent: bool) -> str:
+    segments = target.path.split("/")
+    if any(segment in ("", ".", "..") for segment in segments) or "\0" in target.path:
+        refusal = Refusal(reason=Reason.PATH, file=target.path, expected="a path below the repository's targets")
+        raise VerificationError(f"{target.path!r}: is not a path below the repository's targets", refusal=refusal)
+    if consistent:
+        digest = target.hashes.get("sha256") or next(iter(target.hashes.values()))
+        segments[-1] = f"{digest}.{segments[-1]}"
+    return "/".join(quote(segment, safe="") for segment in segments)
+
+
+def _limit(message: str, file: str) -> VerificationError:
+    refusal = Refusal(reason=Reason.LIMIT, file=file)
+    return VerificationError(message, refusal=refusal, hint="refused rather than answered from a part of what there is")
