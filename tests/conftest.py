@@ -1,0 +1,59 @@
+"""What tests may need that is not in this repository, and the rule for when it is missing.
+
+A test that needs a tool, a network or ``../shared/vectors.zip`` says so through ``require``: without it the test is
+skipped with that reason, and with ``KEDGE_REQUIRE_ALL=1`` (as in ``.ci/run``) it fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+VECTORS = REPOSITORY.parent / "shared" / "vectors.zip"
+
+Require = Callable[[object, str], None]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The top folder of this repository."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def require() -> Require:
+    """``require(present, reason)``: go on if ``present`` is true, else skip, or fail where nothing may be skipped."""
+
+    def rule(present: object, reason: str) -> None:
+        if present:
+            return
+        if os.environ.get("KEDGE_REQUIRE_ALL") == "1":
+            pytest.fail(f"{reason} (and KEDGE_REQUIRE_ALL=1 lets nothing be skipped)", pytrace=False)
+        pytest.skip(reason)
+
+    return rule
+
+
+@pytest.fixture(scope="session")
+def shared_vectors(require: Require, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder ``vectors`` out of ../shared/vectors.zip: real keys, signatures and a real TUF repository."""
+    require(VECTORS.is_file(), "../shared/vectors.zip is not beside this repository")
+    folder = tmp_path_factory.mktemp("shared")
+    with zipfile.ZipFile(VECTORS) as archive:
+        archive.extractall(folder)
+    return folder / "vectors"
+
+
+@pytest.fixture(scope="session")
+def peers(require: Require) -> Path:
+    """The ``node_modules`` folder that ``make peers`` filled; ``KEDGE_PEERS`` names another one."""
+    modules = Path(os.environ.get("KEDGE_PEERS") or REPOSITORY / ".peers") / "node_modules"
+    require(shutil.which("node"), "node is not installed")
+    require((modules / "tuf-js").is_dir(), "tuf-js is not there: run make peers")
+    return modules
