@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from kedge._version import __version__
 
 REPOSITORY = Path(__file__).resolve().parents[2]
