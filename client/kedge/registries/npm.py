@@ -1,0 +1,217 @@
+"""npm registries: the key document ``<host><path>/keys.json`` and the signatures in ``dist.signatures``.
+
+The document is Sigstore's, byte for byte, so that a target that npm publishes there can be carried over. What it
+cannot say (``revoked``, ``time_basis``) stands in the TUF target's ``custom`` under ``kedge``. Both arrive verified by
+TUF; they are read strictly all the same, for a signing mistake must not become a silent "no such key".
+
+- Fields that nobody here knows are left alone: the document is somebody else's. ``custom.kedge`` is ours, and is not.
+- keyids are opaque. npm's are OpenSSH fingerprints, which stands in no specification; they are compared, not computed.
+- One keyid is one key. The same keyid for the same usage twice, or with other bytes, is refused unless it is the same
+  entry again.
+- A key of an algorithm that this kedge does not know is kept, and says so when it is asked to verify: a key that npm
+  adds for newer tools must not take the older ones away.
+
+Sources: Sigstore protobuf-specs ``PublicKey``, ``PublicKeyDetails``, ``TimeRange`` in ProtoJSON; npm's registry
+signatures: ECDSA over ``name@version:integrity``.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from kedge.document import DocumentError, Fields, load_json
+from kedge.errors import InputError, Reason, Refusal, VerificationError
+from kedge.keys import ALGORITHMS, Evidence, KeyFormat, KeySet, KeyStatus, RegistryKey, TimeBasis, load_public_key
+from kedge.registry import NoKeysError
+
+__all__ = ["NPM", "SIGNATURES", "signed_message", "verify_signature"]
+
+SIGNATURES = "npm:signatures"
+"""The usage of the keys that sign packages."""
+
+_VISIBLE = r"[!-~]{1,200}"
+_REGISTRY = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[A-Za-z0-9_~@-][A-Za-z0-9._~@-]*)*"
+_NAME = r"(@[^\x00-\x20\x7f-\x9f@:/]+/)?[^\x00-\x20\x7f-\x9f@:/]+"
+_VERSION = r"[0-9A-Za-z.+-]+"
+_INTEGRITY = r"sha[0-9]+-[A-Za-z0-9+/]+={0,2}"
+
+
+class NPM:
+    """The registry module of npm and of every registry that speaks its protocol."""
+
+    name = "npm"
+
+    def target_path(self, registry: str) -> str:
+        """Give the target path of a registry's key document: ``<host><path>/keys.json``.
+
+        Raises:
+            InputError: the id is not a host with an optional path.
+        """
+        if re.fullmatch(_REGISTRY, registry) is None:
+            shown = registry if registry.isprintable() else ascii(registry)
+            hint = None
+            if match := re.fullmatch(rf"https?://({_REGISTRY})/?", registry):
+                hint = f"give its id, which is {match[1]}"
+            raise InputError(f"{shown[:200]} is not a registry's id: expected a host and perhaps a path", hint=hint)
+        return f"{registry}/keys.json"
+
+    def parse(self, data: bytes, *, registry: str, custom: Mapping[str, Any] | None, now: datetime) -> KeySet:
+        """Read the key document of ``registry``; a key whose validity ended at ``now`` or before is retired.
+
+        Raises:
+            DocumentError: the document or ``custom`` is not what it should be; the path leads to the fault.
+            NoKeysError: the document names no key.
+            InputError: ``registry`` is not an id of an npm registry.
+            StoreError: this machine's cryptography cannot read keys of a kind that kedge knows.
+        """
+        target = self.target_path(registry)
+        revoked, time_basis = _read_custom(custom)
+        entries = Fields(load_json(data)).tables("keys")
+        if not entries:
+            raise NoKeysError("keys", "is empty: the document names no key")
+        first: dict[str, RegistryKey] = {}
+        keys: dict[tuple[str, str], RegistryKey] = {}
+        for fields in entries:
+            key = _read_key(fields, registry=registry, revoked=revoked, time_basis=time_basis, now=now)
+            same = keys.setdefault((key.id, key.usages[0]), key)
+            _require_one_meaning(fields, key, first.setdefault(key.id, key), same)
+        return KeySet(
+            registry=registry,
+            keys=tuple(keys.values()),
+            target=target,
+            sha256=hashlib.sha256(data).hexdigest(),
+            reference_time=now,
+            revoked=revoked,
+        )
+
+
+def signed_message(name: str, version: str, integrity: str) -> bytes:
+    """Give the bytes that npm signs for one package version: ``name@version:integrity``, in UTF-8.
+
+    ``name`` carries its scope (``@scope/name``), ``integrity`` is one whole SRI value (``sha512-…``).
+
+    Raises:
+        DocumentError: one of the three is not such a text. Its path is ``name``, ``version`` or ``integrity``. What is
+            refused here could otherwise be read as another name, version or digest in the same bytes.
+    """
+    fields = Fields({"name": name, "version": version, "integrity": integrity})
+    fields.text("name", pattern=_NAME, expected="a package name such as lodash or @scope/name")
+    fields.text("version", pattern=_VERSION, expected="a version such as 1.0.0")
+    fields.text("integrity", pattern=_INTEGRITY, expected="one SRI digest such as sha512-…")
+    try:
+        return f"{name}@{version}:{integrity}".encode()
+    except UnicodeEncodeError as error:
+        raise DocumentError("name", "holds a lone surrogate, which is not a character") from error
+
+
+def verify_signature(
+    keys: KeySet,
+    name: str,
+    version: str,
+    integrity: str,
+    *,
+    keyid: str,
+    signature: str,
+    published: datetime | None = None,
+) -> Evidence:
+    """Check one entry of ``dist.signatures`` (``keyid`` and ``sig``, which is base64), and give the evidence.
+
+    ``published`` is the moment of publishing, an aware time, if somebody whom the caller trusts states it; None if not.
+
+    Raises:
+        DocumentError: name, version or integrity is not such a text.
+        VerificationError: ``unknown-key``, ``revoked-key``, ``outside-validity`` or ``bad-signature``.
+        StoreError: this kedge, or this machine's cryptography, cannot check signatures of this kind.
+    """
+    message = signed_message(name, version, integrity)
+    try:
+        raw = base64.b64decode(signature, validate=True)
+    except ValueError as error:
+        refusal = Refusal(reason=Reason.BAD_SIGNATURE, file=keys.target, expected="base64")
+        text = f"{keys.registry}: the signature of {name}@{version} is not base64"
+        raise VerificationError(text, refusal=refusal) from error
+    return keys.verify(message, keyid=keyid, signature=raw, usage=SIGNATURES, at=published)
+
+
+def _read_custom(custom: Mapping[str, Any] | None) -> tuple[tuple[str, ...], TimeBasis]:
+    outer = Fields({} if custom is None else custom, "custom")
+    if "kedge" not in outer:
+        return (), TimeBasis.PUBLISH_TIME
+    ours = outer.table("kedge")
+    if ours.integer("v", minimum=1) != 1:
+        ours.fail("v", "must be 1: a newer kedge is needed to read this")
+    revoked = ours.optional("revoked", ours.texts) or ()
+    for index, keyid in enumerate(revoked):
+        if re.fullmatch(_VISIBLE, keyid) is None:
+            raise DocumentError(f"{ours.at('revoked')}[{index}]", "must be a keyid, up to 200 visible ASCII characters")
+    basis = ours.optional("time_basis", ours.text, pattern="|".join(TimeBasis), expected=_one_of(TimeBasis))
+    ours.end()
+    return revoked, TimeBasis(basis) if basis else TimeBasis.PUBLISH_TIME
+
+
+def _read_key(
+    fields: Fields, *, registry: str, revoked: tuple[str, ...], time_basis: TimeBasis, now: datetime
+) -> RegistryKey:
+    keyid = fields.text("keyId", pattern=_VISIBLE, expected="up to 200 visible ASCII characters")
+    usage = fields.text("keyUsage", pattern=_VISIBLE, expected="up to 200 visible ASCII characters")
+    public = fields.table("publicKey")
+    algorithm = public.text("keyDetails", pattern="[A-Z][A-Z0-9_]{0,99}", expected="a name such as PKIX_ED25519")
+    material = _read_material(public, algorithm)
+    valid_from, valid_until = _read_window(public.optional("validFor", public.table))
+    status = KeyStatus.ACTIVE
+    if keyid in revoked:
+        status = KeyStatus.REVOKED
+    elif valid_until is not None and valid_until <= now:
+        status = KeyStatus.RETIRED
+    return RegistryKey(
+        id=keyid,
+        registry=registry,
+        usages=(usage,),
+        material=material,
+        format=KeyFormat.SPKI_DER if algorithm in ALGORITHMS else KeyFormat.RAW,
+        algorithm=algorithm,
+        valid_from=valid_from,
+        valid_until=valid_until,
+        time_basis=time_basis,
+        status=status,
+    )
+
+
+def _read_material(public: Fields, algorithm: str) -> bytes:
+    text = public.text("rawBytes")
+    try:
+        material = base64.b64decode(text, validate=True)
+    except ValueError:
+        public.fail("rawBytes", "must be base64")
+    if algorithm in ALGORITHMS:
+        try:
+            load_public_key(material, algorithm)
+        except ValueError as error:
+            public.fail("rawBytes", str(error))
+    return material
+
+
+def _read_window(fields: Fields | None) -> tuple[datetime | None, datetime | None]:
+    if fields is None:
+        return None, None
+    start, end = fields.optional("start", fields.time), fields.optional("end", fields.time)
+    if start is not None and end is not None and end <= start:
+        fields.fail("end", "must be later than start")
+    return start, end
+
+
+def _require_one_meaning(fields: Fields, key: RegistryKey, first: RegistryKey, same: RegistryKey) -> None:
+    """Check ``key`` against the first entry of its keyid and the entry of the same keyid and usage."""
+    if (first.material, first.algorithm) != (key.material, key.algorithm):
+        fields.fail("keyId", f"{key.id} stands for another key further up")
+    if same != key:
+        fields.fail("keyId", f"{key.id} stands twice for {key.usages[0]}, with other validity")
+
+
+def _one_of(names: type[TimeBasis]) -> str:
+    return "one of " + ", ".join(names)
