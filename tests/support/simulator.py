@@ -5,8 +5,8 @@ that repository would serve, path to bytes. The ideas:
 
 - Its *honest* methods (:meth:`~RepositorySimulator.add_target`, :meth:`~RepositorySimulator.delegate`,
   :meth:`~RepositorySimulator.publish`, :meth:`~RepositorySimulator.rotate`) keep everything consistent.
-- A *lie of a role* is a payload that its own keys sign: ``with repo.edit("snapshot") as snapshot: …`` hands out the next
-  version to be spoilt, signs it, and publishes what follows from it. A lie by other keys is
+- A *lie of a role* is a payload that its own keys sign: ``with repo.edit("snapshot") as snapshot: …`` hands out the
+  next version to be spoilt, signs it, and publishes what follows from it. A lie by other keys is
   ``repo.sign("timestamp", signers=[stolen])``.
 - A *lie of the mirror* needs no key: ``repo.replace(path, data)``, ``repo.restore(older)``, or ``files`` itself.
 - ``with repo.lying(): …`` takes everything back at its end. A later :meth:`~RepositorySimulator.publish` heals what
