@@ -90,6 +90,8 @@ def load_json(data: bytes) -> Any:
         raise DocumentError("", "must be UTF-8 JSON without a byte order mark")
     if not data.strip():
         raise DocumentError("", "is empty, expected a JSON document")
+    if data.lstrip().startswith(b"<"):
+        raise DocumentError("", "is a page of HTML or XML, expected JSON (a captive portal, a login, an error page?)")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

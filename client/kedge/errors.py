@@ -21,7 +21,7 @@ Invariants:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 
 __all__ = [
@@ -123,6 +123,11 @@ class VerificationError(KedgeError):
     def __init__(self, message: str, *, refusal: Refusal, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.refusal = refusal
+
+    def served_by(self, source: str) -> VerificationError:
+        """The same refusal, which also says who served the file."""
+        refusal = replace(self.refusal, source=source)
+        return type(self)(f"{self.message} (served by {source})", refusal=refusal, hint=self.hint)
 
 
 class ExpiredError(VerificationError):

@@ -1,0 +1,238 @@
+"""Anchors: an initial root, where its repository is found, and which registries it may speak for.
+
+An anchor is a folder ``<config>/anchors/<name>/`` with ``anchor.toml`` (``kedge.anchor/1``) and ``root.json``.
+Some ship with kedge; a configured anchor of the same name takes their place.
+
+Invariants:
+
+- An anchor comes from the user or from kedge itself: never from a bundle, a request or a mirror's word.
+- It speaks for the registries that it lists, and for no other; there is never a union of two anchors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+import tomllib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from kedge import checks
+from kedge.document import DocumentError, Fields, blame_user, format_time
+from kedge.errors import InputError, StoreError, VerificationError
+from kedge.transport import Mirror
+
+__all__ = ["Anchor", "add", "configured", "for_registry", "load", "names", "remove", "shipped"]
+
+_SHIPPED = Path(__file__).with_name("_anchors")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_REGISTRY = r"[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9@_][A-Za-z0-9._@-]*)*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """What a client starts from.
+
+    ``not_before`` is a moment that has surely passed, a floor for the reference time on a machine without a past.
+    ``max_staleness`` is for how long expired trust may still be used, ``refresh_after`` for how long an answer needs no
+    request.
+    """
+
+    FORMAT = "kedge.anchor/1"
+
+    name: str
+    initial_root: bytes
+    mirrors: tuple[Mirror, ...]
+    registries: tuple[str, ...] = ()
+    not_before: datetime | None = None
+    max_staleness: timedelta = timedelta(0)
+    refresh_after: timedelta = timedelta(0)
+
+    @classmethod
+    def from_toml(cls, name: str, text: bytes, initial_root: bytes) -> Anchor:
+        """Read ``anchor.toml`` as bytes, and the root that stands beside it.
+
+        Raises:
+            DocumentError: the text is not such a document.
+        """
+        try:
+            table = tomllib.loads(text.decode("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise DocumentError("", f"is not TOML: {str(error).lower()}") from error
+        fields = Fields(table)
+        fields.format(cls.FORMAT)
+        mirrors = tuple(_mirror(entry) for entry in fields.tables("mirror"))
+        if not mirrors:
+            fields.fail("mirror", "must name at least one mirror")
+        registries = fields.texts("registries") if "registries" in fields else ()
+        for index, registry in enumerate(registries):
+            if re.fullmatch(_REGISTRY, registry, re.ASCII) is None:
+                raise DocumentError(f"registries[{index}]", "must be a registry's id, such as a host name")
+        staleness, after = timedelta(0), timedelta(0)
+        if "freshness" in fields:
+            freshness = fields.table("freshness")
+            staleness = timedelta(seconds=freshness.optional("max_staleness_s", freshness.integer) or 0)
+            after = timedelta(seconds=freshness.optional("refresh_after_s", freshness.integer) or 0)
+            freshness.end()
+        anchor = cls(
+            name=name,
+            initial_root=initial_root,
+            mirrors=mirrors,
+            registries=registries,
+            not_before=fields.optional("not_before", fields.time),
+            max_staleness=staleness,
+            refresh_after=after,
+        )
+        fields.end()
+        return anchor
+
+    def to_toml(self) -> bytes:
+        """Write ``anchor.toml``."""
+        lines = [f"format = {_quoted(self.FORMAT)}"]
+        if self.registries:
+            lines.append(f"registries = [{', '.join(map(_quoted, self.registries))}]")
+        if self.not_before is not None:
+            lines.append(f"not_before = {_quoted(format_time(self.not_before))}")
+        for mirror in self.mirrors:
+            lines += ["", "[[mirror]]"]
+            lines += [f"{field} = {_quoted(getattr(mirror, field))}" for field in ("url", "metadata", "targets")]
+        if self.max_staleness or self.refresh_after:
+            lines += ["", "[freshness]"]
+            lines.append(f"max_staleness_s = {int(self.max_staleness.total_seconds())}")
+            lines.append(f"refresh_after_s = {int(self.refresh_after.total_seconds())}")
+        return ("\n".join(lines) + "\n").encode()
+
+
+def shipped() -> list[str]:
+    """The names of the anchors that come with kedge."""
+    return sorted(path.name for path in _SHIPPED.iterdir() if (path / "anchor.toml").is_file())
+
+
+def configured(config_folder: Path) -> list[str]:
+    """The names of the anchors that were added below ``config_folder``."""
+    folder = config_folder / "anchors"
+    return sorted(path.name for path in folder.iterdir() if _NAME.fullmatch(path.name)) if folder.is_dir() else []
+
+
+def names(config_folder: Path) -> list[str]:
+    """The names of all anchors, added or shipped."""
+    return sorted({*configured(config_folder), *shipped()})
+
+
+def load(name: str, config_folder: Path) -> Anchor:
+    """Read an anchor by its name; one that was added goes before one that ships.
+
+    Raises:
+        InputError: there is none of that name, or its files cannot be read.
+    """
+    for folder in (config_folder / "anchors" / name, _SHIPPED / name):
+        if _NAME.fullmatch(name) and folder.is_dir():
+            return _read(name, folder)
+    known = ", ".join(names(config_folder))
+    raise InputError(f"there is no anchor named {name!r}", hint=f"known anchors: {known}; kedge anchor add adds one")
+
+
+def for_registry(registry: str, config_folder: Path) -> Anchor:
+    """Choose the one anchor that speaks for a registry. An added anchor goes before those that ship.
+
+    Raises:
+        InputError: none does, or two do: then the user must choose.
+    """
+    for candidates in (configured(config_folder), shipped()):
+        claiming = [
+            anchor for anchor in (load(name, config_folder) for name in candidates) if registry in anchor.registries
+        ]
+        if len(claiming) > 1:
+            both = " and ".join(anchor.name for anchor in claiming)
+            raise InputError(f"{registry}: the anchors {both} both speak for it", hint="choose one with --anchor NAME")
+        if claiming:
+            return claiming[0]
+    raise InputError(
+        f"{registry}: no anchor speaks for this registry",
+        hint=f"name one with --anchor, or: kedge anchor add NAME --root FILE --mirror URL --registry {registry}",
+    )
+
+
+def add(anchor: Anchor, config_folder: Path) -> Path:
+    """Keep an anchor, whole or not at all, and return its folder. Its root must vouch for itself.
+
+    Raises:
+        InputError: the name is taken or is no name, or the root or another field is not what it should be.
+        StoreError: it cannot be written.
+    """
+    if _NAME.fullmatch(anchor.name) is None:
+        raise InputError(f"{anchor.name!r}: an anchor's name is made of a-z, 0-9, '.', '_' and '-', at most 64 of them")
+    _check_root(anchor.initial_root, "root.json")
+    text = anchor.to_toml()
+    with blame_user("the new anchor"):
+        Anchor.from_toml(anchor.name, text, anchor.initial_root)
+    folder = config_folder / "anchors" / anchor.name
+    if folder.exists():
+        raise InputError(f"there is an anchor named {anchor.name} already", hint=f"kedge anchor remove {anchor.name}")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".new.", dir=folder.parent))
+        try:
+            (temporary / "anchor.toml").write_bytes(text)
+            (temporary / "root.json").write_bytes(anchor.initial_root)
+            os.rename(temporary, folder)  # noqa: PTH104 one step, and it fails where the folder has come to be
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written: {(error.strerror or str(error)).lower()}") from error
+    return folder
+
+
+def remove(name: str, config_folder: Path) -> None:
+    """Remove an anchor that was added. Its trust state stays: the floors of a name outlive its configuration.
+
+    Raises:
+        InputError: there is no such anchor, or it ships with kedge.
+        StoreError: it cannot be removed.
+    """
+    folder = config_folder / "anchors" / name
+    if _NAME.fullmatch(name) is None or not folder.is_dir():
+        if name in shipped():
+            raise InputError(f"the anchor {name} ships with kedge and cannot be removed")
+        load(name, config_folder)
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be removed: {(error.strerror or str(error)).lower()}") from error
+
+
+def _read(name: str, folder: Path) -> Anchor:
+    parts: list[bytes] = []
+    for path in (folder / "anchor.toml", folder / "root.json"):
+        try:
+            parts.append(path.read_bytes())
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+    with blame_user(str(folder / "anchor.toml")):
+        anchor = Anchor.from_toml(name, *parts)
+    _check_root(anchor.initial_root, str(folder / "root.json"))
+    return anchor
+
+
+def _check_root(data: bytes, file: str) -> None:
+    try:
+        checks.begin(data, file=file)
+    except VerificationError as error:
+        raise InputError(error.message, hint="an anchor's root is a TUF root signed by its own keys") from error
+
+
+def _mirror(entry: Fields) -> Mirror:
+    folders = {field: entry.text(field, empty=True) for field in ("metadata", "targets") if field in entry}
+    mirror = Mirror(url=entry.text("url"), **folders)
+    entry.end()
+    return mirror
+
+
+def _quoted(text: str) -> str:
+    # A JSON text is a TOML basic string, but for U+007F, which no field of an anchor may hold.
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,312 @@
+"""TrustClient: an anchor, a store, a transport and a clock make keys. It drives :mod:`kedge.workflow`.
+
+What it promises:
+
+- It answers from one whole set that stands at its floors, or it raises; it never returns less.
+- Each file that passed is kept and raises its floor, even where a later one is refused; nothing of a refused file is.
+- Where the network fails, an answer from state is given if all of it is unexpired, and it says so
+  (``Trust.refreshed`` is false); a refusal to trust never falls back to anything.
+- ``as_of`` judges by another time than now. Such an answer is marked, and nothing of it is kept.
+
+A client is used by one thread at a time; any number of processes may share a state folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from kedge import anchor as anchors
+from kedge import checks, workflow
+from kedge.anchor import Anchor
+from kedge.checks import Freshness
+from kedge.clock import Clock, SystemClock
+from kedge.document import format_time
+from kedge.errors import FetchError, InputError, StoreError, VerificationError
+from kedge.folders import config_folder, state_folder
+from kedge.keys import KeySet
+from kedge.registry import find_registry, read_served_keys
+from kedge.session import Session
+from kedge.state import Floors, TrustedState, sha256_hex
+from kedge.store import Store
+from kedge.transport import Deadline, Transport, open_mirror
+from kedge.trust import Target, Trust, role_states
+from kedge.workflow import MISSING, Accepted, Answer, Fetch, Limits, Missing, Recall, Workflow
+
+__all__ = ["TrustClient"]
+
+R = TypeVar("R")
+
+
+class TrustClient:
+    """Gets a registry's keys, or any target, from the repository that an anchor leads to."""
+
+    def __init__(
+        self,
+        anchor: Anchor | str,
+        *,
+        state: Path | None = None,
+        transport: Transport | None = None,
+        clock: Clock | None = None,
+        as_of: datetime | None = None,
+        limits: Limits | None = None,
+        timeout_s: float = 60.0,
+        require_refresh: bool = False,
+    ) -> None:
+        """Start from an anchor, or from the name of one that ships or was added.
+
+        ``state`` is the folder of this anchor's state (default: one of its own in the user's state folder).
+        ``timeout_s`` bounds each refresh and each look-up as a whole; ``require_refresh`` refuses an answer from state
+        where the repository cannot be reached.
+
+        Raises:
+            InputError: the anchor is not there or not right, or its mirror's address cannot be used.
+        """
+        self.anchor = anchors.load(anchor, config_folder()) if isinstance(anchor, str) else anchor
+        self._store = Store(state if state is not None else state_folder() / self.anchor.name)
+        self._transport = transport
+        self._clock = clock if clock is not None else SystemClock()
+        self._as_of = as_of
+        self._limits = limits or Limits()
+        self._timeout_s = timeout_s
+        self._require_refresh = require_refresh
+        self._answering: _Answering | None = None
+
+    def refresh(self) -> Trust:
+        """Bring the trusted metadata up to date, and say how far trust reaches.
+
+        Raises:
+            VerificationError: something served must not be trusted.
+            ExpiredError: something has expired beyond what the policy allows.
+            FetchError: the repository cannot be reached, and what is stored is not whole and unexpired.
+            InputError: the mirror's address cannot be used.
+        """
+        session, freshness = self._open(), self._freshness()
+        state = self._restored(session)
+        steps = workflow.refresh(state, freshness, recorded=session.recorded, limits=self._limits)
+        try:
+            state = self._run(steps, session)
+        except FetchError as error:
+            return self._fall_back(error)
+        session.require_anchor(state)
+        freshness = freshness.above(state.floors)
+        state = state.raise_floors(_time_floor(state, freshness))
+        session.settle(fetched=self._clock.now(), source=self._reach().source)
+        session.commit(state)
+        return self._answer(session, state, freshness, refreshed=True)
+
+    def status(self) -> Trust:
+        """Say how far trust reaches, from what is stored, without the network.
+
+        Raises:
+            StoreError: nothing whole is stored.
+            ExpiredError: what is stored has expired beyond what the policy allows.
+            VerificationError: what is stored belongs to another initial root.
+        """
+        session, freshness = self._open(), self._freshness()
+        state = self._restored(session)
+        session.require_anchor(state)
+        state = checks.settle_floors(state, session.recorded)
+        session.settle()
+        checks.require_complete(state)
+        freshness = freshness.above(state.floors)
+        checks.require_fresh(state, freshness)
+        return self._answer(session, state, freshness, refreshed=False)
+
+    def registry_keys(self, registry: str) -> KeySet:
+        """Give a registry's keys, after a refresh where this client has not made one yet.
+
+        Raises:
+            InputError: the anchor does not speak for this registry.
+            VerificationError: the key document is refused, malformed or empty.
+            ExpiredError: something has expired beyond what the policy allows.
+            FetchError: it cannot be had.
+        """
+        if self.anchor.registries and registry not in self.anchor.registries:
+            listed = ", ".join(self.anchor.registries)
+            raise InputError(f"the anchor {self.anchor.name} does not speak for {registry}, but for {listed}")
+        module = find_registry(registry)
+        target = self.target(module.target_path(registry))
+        now = self.trust.reference_time
+        return read_served_keys(module, target.data, registry=registry, custom=target.custom, now=now)
+
+    def target(self, path: str) -> Target:
+        """Give a target file, after a refresh where this client has not made one yet.
+
+        Raises:
+            VerificationError: nobody who may speak for the path lists it, or it is not what they list.
+            ExpiredError: something has expired beyond what the policy allows.
+            FetchError: it cannot be had.
+        """
+        now = self._ready()
+        found = self._run(workflow.find(now.state, path, now.freshness, limits=self._limits), now.session)
+        data = self._run(workflow.download(found), now.session)
+        now.session.commit(found.state)
+        self._answering = replace(now, state=found.state)
+        custom = found.target.custom
+        return Target(
+            path=path,
+            data=data,
+            sha256=sha256_hex(data),
+            role=found.role,
+            custom=custom if isinstance(custom, Mapping) else None,
+        )
+
+    @property
+    def trust(self) -> Trust:
+        """How far trust reaches: by the last refresh or status, else by a refresh now.
+
+        Raises:
+            KedgeError: as :meth:`refresh` does.
+        """
+        return self._ready().trust
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ready(self) -> _Answering:
+        if self._answering is None and self.anchor.refresh_after and self._as_of is None:
+            with suppress(StoreError, VerificationError):
+                self._use_recent(self.status())
+        if self._answering is None:
+            self.refresh()
+        if self._answering is None:
+            raise RuntimeError("a refresh leaves something to answer from, or raises")
+        return self._answering
+
+    def _use_recent(self, stored: Trust) -> None:
+        # An answer from the future is no answer that is young: the clock was set back since.
+        age = self._clock.now() - stored.fetched if stored.fetched is not None else None
+        if age is None or not timedelta(0) <= age < self.anchor.refresh_after:
+            self._answering = None
+
+    def _open(self) -> Session:
+        self._answering = None
+        return Session(self.anchor, self._store, keep=self._as_of is None)
+
+    def _freshness(self) -> Freshness:
+        return Freshness(
+            reference_time=self._as_of or self._clock.now(),
+            max_staleness=self.anchor.max_staleness,
+            as_of=self._as_of is not None,
+        )
+
+    def _restored(self, session: Session) -> TrustedState:
+        # What is held is a starting point whatever its age: whether it may answer is judged afterwards.
+        any_age = Freshness(reference_time=self._clock.now(), max_staleness=timedelta.max)
+        return _drive(workflow.restore(session.initial, any_age), session, _no_network)
+
+    def _reach(self) -> Transport:
+        if self._transport is None:
+            self._transport = open_mirror(self.anchor.mirrors[0])
+        return self._transport
+
+    def _run(self, steps: Workflow[R], session: Session) -> R:
+        transport, deadline = self._reach(), Deadline(self._timeout_s)
+        try:
+            return _drive(steps, session, lambda request: transport.get(request, deadline))
+        except VerificationError as error:
+            session.commit_reached()
+            raise error.served_by(transport.source) from error
+        except BaseException:
+            session.commit_reached()
+            raise
+
+    def _fall_back(self, error: FetchError) -> Trust:
+        if self._require_refresh:
+            raise error
+        try:
+            trust = self.status()
+        except (StoreError, VerificationError):
+            # What could not be fetched is what went wrong; that nothing is stored to fall back on follows from it.
+            raise error from None
+        return self._amend(trust, f"not refreshed: {error.message}")
+
+    def _answer(self, session: Session, state: TrustedState, freshness: Freshness, *, refreshed: bool) -> Trust:
+        roles = role_states(state)
+        valid_until = min(role.expires for role in roles.values())
+        trust = Trust(
+            anchor=self.anchor.name,
+            root=roles["root"],
+            timestamp=roles["timestamp"],
+            snapshot=roles["snapshot"],
+            targets=roles["targets"],
+            valid_until=valid_until,
+            reference_time=freshness.reference_time,
+            fetched=session.fetched,
+            source=session.source,
+            refreshed=refreshed,
+            stale=valid_until <= freshness.reference_time,
+            as_of=self._as_of,
+            warnings=(*session.warnings, *self._clock_warning(freshness)),
+        )
+        self._answering = _Answering(session, state, freshness, trust)
+        return trust
+
+    def _amend(self, trust: Trust, warning: str) -> Trust:
+        if self._answering is None:
+            raise RuntimeError("there is no answer to amend")
+        self._answering = replace(self._answering, trust=replace(trust, warnings=(*trust.warnings, warning)))
+        return self._answering.trust
+
+    def _clock_warning(self, freshness: Freshness) -> tuple[str, ...]:
+        now = self._clock.now()
+        if self._as_of is not None or freshness.reference_time <= now:
+            return ()
+        floor = format_time(freshness.reference_time)
+        behind = checks.describe_age(freshness.reference_time - now)
+        return (f"this machine's clock is {behind} behind {floor}, which a refresh has seen: judged by that time",)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answering:
+    """What answers come from after a refresh or a status."""
+
+    session: Session
+    state: TrustedState
+    freshness: Freshness
+    trust: Trust
+
+
+def _drive(steps: Workflow[R], session: Session, get: Callable[[Fetch], bytes | Missing]) -> R:
+    answer: Answer = None
+    while True:
+        try:
+            step = steps.send(answer)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+        match step:
+            case Fetch():
+                answer = get(step)
+            case Recall():
+                answer = session.recall(step)
+            case Accepted():
+                session.accept(step)
+                answer = None
+
+
+def _no_network(request: Fetch) -> Missing:  # noqa: ARG001 the signature of a transport's get
+    return MISSING
+
+
+def _time_floor(state: TrustedState, freshness: Freshness) -> Floors:
+    # Never past the timestamp's expiry: a clock that was far ahead once must not refuse what is signed afterwards.
+    if state.timestamp is None or freshness.as_of:
+        return Floors()
+    return Floors(time=min(freshness.reference_time, state.timestamp.signed.expires))

@@ -1,0 +1,253 @@
+"""What a client holds from before, and what it keeps: between the pure workflow and the store.
+
+Invariants:
+
+- What is recalled is bytes, never trust: the workflow verifies it again from the anchor's initial root.
+- A stored chain that began with another initial root counts only once it contains the anchor's.
+- A commit never takes back what another process has committed meanwhile: the set that reaches further stays, and
+  floors are merged.
+- A disk that cannot be written does not make an answer wrong: it is said, and the answer stands.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from kedge import checks
+from kedge.anchor import Anchor
+from kedge.document import DocumentError, Fields, load_json
+from kedge.errors import Reason, Refusal, StoreError, VerificationError
+from kedge.state import Floors, StateRecord, TrustedState, sha256_hex
+from kedge.store import Change, Records, Store
+from kedge.workflow import MISSING, Accepted, Area, Missing, Recall
+
+__all__ = ["Session"]
+
+FLOORS_FORMAT = "kedge.floors/1"
+TIMES_AGREE = timedelta(minutes=1)
+
+
+class Session:
+    """One anchor's stored set, opened for one use by one thread."""
+
+    def __init__(self, anchor: Anchor, store: Store, *, keep: bool) -> None:
+        """Open the set; nothing is written where ``keep`` is false.
+
+        Raises:
+            VerificationError: the anchor's root does not vouch for itself.
+        """
+        self.warnings: list[str] = []
+        self._store = store
+        self._keep = keep
+        self._anchor_root = sha256_hex(anchor.initial_root)
+        self._blobs: dict[str, bytes] = {}
+        self._reached: TrustedState | None = None
+        self._settled = False
+        opened = _open(store.read())
+        self.recorded = (*opened.floors, Floors(time=anchor.not_before))
+        record = next(filter(self._is_whole, opened.records), opened.records[0] if opened.records else None)
+        self.fetched = record.fetched if record is not None else None
+        self.source = record.source if record is not None else None
+        self._roots: tuple[str, ...] = ()
+        self._earlier_roots: tuple[str, ...] = ()
+        self.initial = self._begin(anchor, record)
+        held = record or StateRecord(roots=(self._anchor_root,))
+        self._metadata = dict(held.roles)
+        self._metadata.update((name, digest) for name, digest in _online(held) if digest is not None)
+        self._targets = dict(held.targets)
+
+    def recall(self, step: Recall) -> bytes | Missing:
+        """Give what is held under a name."""
+        if step.area is Area.TARGETS:
+            digest = self._targets.get(step.name)
+        elif step.name.endswith(".root") and step.name[:-5].isdecimal():
+            index = int(step.name[:-5]) - self.initial.root.version
+            digest = self._roots[index] if 0 < index < len(self._roots) else None
+        else:
+            digest = self._metadata.get(step.name)
+        data = self._blob(digest) if digest is not None else None
+        return MISSING if data is None else data
+
+    def accept(self, step: Accepted) -> None:
+        """Keep a file that passed."""
+        digest = sha256_hex(step.data)
+        self._blobs[digest] = step.data
+        self._reached = step.state
+        if step.area is Area.TARGETS:
+            self._targets[step.name] = digest
+        elif not step.name.endswith(".root"):
+            self._metadata[step.name] = digest
+        if self._keep:
+            try:
+                self._store.keep(step.data)
+            except StoreError as error:
+                self._could_not_store(error)
+
+    def require_anchor(self, state: TrustedState) -> None:
+        """Check that the chain contains the anchor's initial root.
+
+        Raises:
+            VerificationError: the stored chain began elsewhere and never reaches it (reason ``anchor``).
+        """
+        if any(sha256_hex(root.data) == self._anchor_root for root in state.roots):
+            return
+        refusal = Refusal(
+            reason=Reason.ANCHOR, file="root.json", expected=f"a chain with {self._anchor_root}", found="another chain"
+        )
+        raise VerificationError(
+            f"the trust state in {self._store.folder} is of another initial root, and does not lead to the anchor's",
+            refusal=refusal,
+            hint="another repository needs an anchor of another name",
+        )
+
+    def settle(self, *, fetched: datetime | None = None, source: str | None = None) -> None:
+        """Take note that the newest root is known, so that the state's own floors are the ones that count.
+
+        ``fetched`` and ``source`` are given after a complete refresh.
+        """
+        self._settled = True
+        if fetched is not None:
+            self.fetched, self.source = fetched, source
+
+    def commit_reached(self) -> None:
+        """Write down the last state in which a file was accepted, if any was."""
+        if self._reached is not None:
+            self.commit(self._reached)
+
+    def commit(self, state: TrustedState) -> None:
+        """Write down how far the state has come."""
+        if not self._keep:
+            return
+        if not self._settled:
+            for floors in self.recorded:
+                state = state.raise_floors(floors)
+        try:
+            self._store.keep(state.roots[0].data)
+            self._store.update(lambda records: self._change(state, records), named=_named)
+        except StoreError as error:
+            self._could_not_store(error)
+
+    def _change(self, state: TrustedState, records: Records) -> Change | None:
+        present = _open(records)
+        floors = state.floors
+        for other in present.floors:
+            # Floors that were set under a newer root than ours are not ours to judge.
+            settled = other if other.root > state.root.version else checks.settle_floors(state, [other]).floors
+            floors = floors.raised_to(settled)
+        ours = self._record(state)
+        theirs = present.records[0] if present.records and self._is_whole(present.records[0]) else None
+        if theirs is not None and _online(theirs) == _online(ours):
+            ours = replace(ours, roles={**theirs.roles, **ours.roles}, targets={**theirs.targets, **ours.targets})
+        elif theirs is not None and _reach(theirs) > _reach(ours):
+            ours = theirs
+        same_set = theirs is not None and theirs.blobs() == ours.blobs()
+        ours = replace(ours, floors=floors)
+        if same_set and theirs is not None and _is_recent(theirs, ours):
+            return None
+        return Change(state=ours.to_bytes(), floors=_floors_bytes(floors), keep_previous=not same_set)
+
+    def _record(self, state: TrustedState) -> StateRecord:
+        listed = state.snapshot.signed.meta if state.snapshot is not None else {}
+        return StateRecord(
+            roots=(*self._earlier_roots, *(sha256_hex(root.data) for root in state.roots)),
+            timestamp=sha256_hex(state.timestamp.data) if state.timestamp is not None else None,
+            snapshot=sha256_hex(state.snapshot.data) if state.snapshot is not None else None,
+            roles={name: self._metadata[name] for name in sorted(self._metadata) if f"{name}.json" in listed},
+            targets=dict(sorted(self._targets.items())),
+            floors=state.floors,
+            fetched=self.fetched,
+            source=self.source,
+        )
+
+    def _begin(self, anchor: Anchor, record: StateRecord | None) -> TrustedState:
+        if record is not None and self._anchor_root in record.roots:
+            index = record.roots.index(self._anchor_root)
+            self._earlier_roots, self._roots = record.roots[:index], record.roots[index:]
+        elif record is not None and (former := self._blob(record.initial_root)) is not None:
+            self._roots = record.roots
+            return checks.begin(former, file="the stored initial root")
+        return checks.begin(anchor.initial_root, file=f"the initial root of anchor {anchor.name}")
+
+    def _blob(self, digest: str) -> bytes | None:
+        if digest not in self._blobs and (data := self._store.blob(digest)) is not None:
+            self._blobs[digest] = data
+        return self._blobs.get(digest)
+
+    def _is_whole(self, record: StateRecord) -> bool:
+        first = record.roots.index(self._anchor_root) if self._anchor_root in record.roots else 0
+        needed = (*record.roots[first:], record.timestamp, record.snapshot, record.roles.get("targets"))
+        return all(digest is not None and self._blob(digest) is not None for digest in needed)
+
+    def _could_not_store(self, error: StoreError) -> None:
+        text = f"the trust state could not be stored: {error.message}"
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """The stored records that can be read, the newest first, and every floor that any of the files holds."""
+
+    records: tuple[StateRecord, ...]
+    floors: tuple[Floors, ...]
+
+
+def _open(records: Records) -> _Opened:
+    readable = tuple(_state_records(records))
+    floors = [record.floors for record in readable]
+    if records.floors is not None and (apart := _read_floors(records.floors)) is not None:
+        floors.append(apart)
+    return _Opened(readable, tuple(floors))
+
+
+def _state_records(records: Records) -> Iterator[StateRecord]:
+    for data in (records.state, records.previous):
+        if data is not None:
+            try:
+                yield StateRecord.from_bytes(data)
+            except DocumentError:
+                continue  # damaged: the other record and the floors stand in for it
+
+
+def _read_floors(data: bytes) -> Floors | None:
+    try:
+        fields = Fields(load_json(data))
+        fields.format(FLOORS_FORMAT)
+        return Floors.from_fields(fields)
+    except DocumentError:
+        return None  # damaged: the records carry the floors as well
+
+
+def _floors_bytes(floors: Floors) -> bytes:
+    return json.dumps({"format": FLOORS_FORMAT, **floors.to_table()}, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def _named(state: bytes) -> set[str]:
+    try:
+        return StateRecord.from_bytes(state).blobs()
+    except DocumentError:
+        return set()
+
+
+def _online(record: StateRecord) -> tuple[tuple[str, str | None], ...]:
+    return (("timestamp", record.timestamp), ("snapshot", record.snapshot))
+
+
+def _reach(record: StateRecord) -> tuple[int, int, int]:
+    timestamp = record.floors.timestamp.version if record.floors.timestamp is not None else 0
+    parts = (record.timestamp, record.snapshot, record.roles.get("targets"))
+    return record.floors.root, timestamp, sum(part is not None for part in parts)
+
+
+def _is_recent(stored: StateRecord, new: StateRecord) -> bool:
+    """Whether only the times differ, and by so little that writing them again is not worth it."""
+    if replace(stored.floors, time=None) != replace(new.floors, time=None) or stored.source != new.source:
+        return False
+    pairs = ((stored.fetched, new.fetched), (stored.floors.time, new.floors.time))
+    return all(
+        before == after or (before is not None and after is not None and timedelta(0) <= after - before < TIMES_AGREE)
+        for before, after in pairs
+    )

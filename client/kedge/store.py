@@ -1,0 +1,232 @@
+"""Keeps bytes on disk: whole, durable, and shared by many processes. It knows no TUF and trusts nothing that it reads.
+
+::
+
+    <folder>/
+      blobs/<sha256>      immutable files by content; made once, never changed
+      state.json          the record that names the present set
+      state.json.prev     the record before it
+      floors.json         what may never be undercut, apart from the set, so that losing one does not lose the other
+      lock                held while a record is replaced
+
+The happy path of a write, for a file F: a temporary file beside F (``O_EXCL``, mode 0600), write, fsync, rename to F,
+fsync of the folder. A record is replaced only after every blob that it names is durable, and ``floors.json`` before
+the record, so that a kill at any moment leaves an old set with old or newer floors, never a new set with lost ones.
+
+Invariants:
+
+- Readers take no lock and see one whole record; a blob is right or it is as good as absent.
+- Nothing is followed: a symbolic link planted at any of these names is replaced or ignored.
+- Writers exclude each other for the moment of the write only, never while the network is waited for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from kedge.errors import StoreError
+
+__all__ = ["Change", "Records", "Store"]
+
+STATE, PREVIOUS, FLOORS = "state.json", "state.json.prev", "floors.json"
+MAX_RECORD_BYTES = 64_000_000
+# Blobs that no record names are kept until there are this many: a reader may hold a record that was just replaced.
+MAX_UNNAMED_BLOBS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """The records as they are on disk; None where a file is missing or cannot be read.
+
+    ``state`` is the present set, ``previous`` the one before it.
+    """
+
+    state: bytes | None
+    previous: bytes | None
+    floors: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """New records; ``keep_previous`` moves the present set to where the one before it is kept."""
+
+    state: bytes
+    floors: bytes
+    keep_previous: bool
+
+
+class Store:
+    """One anchor's folder."""
+
+    def __init__(self, folder: Path, *, lock_timeout_s: float = 10.0) -> None:
+        """Use ``folder``, which is made at the first write; wait at most ``lock_timeout_s`` seconds for its lock."""
+        self.folder = folder
+        self._lock_timeout_s = lock_timeout_s
+
+    def read(self) -> Records:
+        """Read the records, without a lock."""
+        return Records(
+            state=_read(self.folder / STATE, MAX_RECORD_BYTES),
+            previous=_read(self.folder / PREVIOUS, MAX_RECORD_BYTES),
+            floors=_read(self.folder / FLOORS, MAX_RECORD_BYTES),
+        )
+
+    def blob(self, digest: str) -> bytes | None:
+        """The file with this SHA-256 digest, or None where it is absent or damaged."""
+        if re.fullmatch("[0-9a-f]{64}", digest) is None:
+            return None
+        data = _read(self.folder / "blobs" / digest, None)
+        return data if data is not None and hashlib.sha256(data).hexdigest() == digest else None
+
+    def keep(self, data: bytes) -> str:
+        """Make ``data`` durable and return its SHA-256 digest.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        digest = hashlib.sha256(data).hexdigest()
+        path = self.folder / "blobs" / digest
+        with _blaming(self.folder):
+            if self.blob(digest) is not None:
+                os.utime(path, follow_symlinks=False)  # in use again: not among the first to be cleared away
+                return digest
+            _make_folder(path.parent)
+            _write(path, data)
+        return digest
+
+    def update(self, change: Callable[[Records], Change | None], *, named: Callable[[bytes], Iterable[str]]) -> None:
+        """Replace the records under the lock.
+
+        ``change`` gets the records as they are now, and returns the new ones, or None to leave them. ``named`` tells
+        which blobs a state record names; others are cleared away in time.
+
+        Raises:
+            StoreError: the lock cannot be had in time, or the disk refuses.
+        """
+        with _blaming(self.folder):
+            _make_folder(self.folder)
+            with self._locked():
+                records = self.read()
+                changed = change(records)
+                if changed is None:
+                    return
+                if changed.floors != records.floors:
+                    _write(self.folder / FLOORS, changed.floors)
+                if records.state is not None and changed.keep_previous:
+                    _write(self.folder / PREVIOUS, records.state)
+                if changed.state != records.state:
+                    _write(self.folder / STATE, changed.state)
+                former = self.read().previous
+                self._clear({*named(changed.state), *(named(former) if former is not None else ())})
+
+    def remove(self) -> None:
+        """Remove everything that is kept here, floors included.
+
+        Raises:
+            StoreError: the disk refuses.
+        """
+        if not self.folder.is_dir():
+            return
+        with _blaming(self.folder):
+            with self._locked():
+                for name in (STATE, PREVIOUS, FLOORS):
+                    (self.folder / name).unlink(missing_ok=True)
+                self._clear(set(), keep=0)
+            for path in (self.folder / "blobs", self.folder / "lock"):
+                with contextlib.suppress(FileNotFoundError):
+                    path.rmdir() if path.is_dir() else path.unlink()
+            self.folder.rmdir()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        path = self.folder / "lock"
+        lock = FileLock(path, timeout=self._lock_timeout_s, mode=0o600)
+        try:
+            with lock:
+                yield
+        except Timeout as error:
+            raise StoreError(
+                f"{path}: is held by another process for more than {self._lock_timeout_s:g} seconds",
+                hint="see what else runs kedge with this state folder",
+            ) from error
+
+    def _clear(self, named: set[str], *, keep: int = MAX_UNNAMED_BLOBS) -> None:
+        for entry in os.scandir(self.folder):
+            if entry.name.startswith((f".{STATE}", f".{FLOORS}")):  # left by a writer that was killed: we hold the lock
+                Path(entry).unlink(missing_ok=True)
+        blobs = self.folder / "blobs"
+        if not blobs.is_dir():
+            return
+        unnamed = [entry for entry in os.scandir(blobs) if entry.name not in named]
+        if len(unnamed) <= keep:
+            return
+        unnamed.sort(key=lambda entry: entry.stat(follow_symlinks=False).st_mtime)
+        for entry in unnamed[: len(unnamed) - keep]:
+            with contextlib.suppress(FileNotFoundError):
+                Path(entry).unlink()
+
+
+@contextmanager
+def _blaming(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or folder
+        raise StoreError(
+            f"{where}: cannot be written: {(error.strerror or str(error)).lower()}",
+            hint=f"make room or mend the permissions below {folder}, or set KEDGE_STATE_DIR to another folder",
+        ) from error
+
+
+def _make_folder(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _read(path: Path, max_bytes: int | None) -> bytes | None:
+    """A regular file's bytes; None where it is missing, unreadable, no regular file, or longer than ``max_bytes``."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or (max_bytes is not None and status.st_size > max_bytes):
+            return None
+        try:
+            return file.read()
+        except OSError:
+            return None
+
+
+def _write(path: Path, data: bytes) -> None:
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:16]}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(temporary, path)  # noqa: PTH105 the name for what the docstring promises
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)  # noqa: PTH108 as above
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

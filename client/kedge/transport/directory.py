@@ -1,0 +1,59 @@
+"""A repository in a folder: a published one, a mirror's copy, a mounted disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote
+
+from kedge.errors import FetchError, Reason, Refusal, VerificationError
+from kedge.transport import Deadline, Mirror
+from kedge.workflow import MISSING, Area, Fetch, Missing
+
+__all__ = ["DirectoryTransport"]
+
+
+class DirectoryTransport:
+    """Reads files below a folder."""
+
+    def __init__(self, folder: Path, mirror: Mirror) -> None:
+        """Read below ``folder``, in the layout of ``mirror``."""
+        self._folder = folder
+        self._areas = {Area.METADATA: folder / mirror.metadata, Area.TARGETS: folder / mirror.targets}
+
+    @property
+    def source(self) -> str:
+        """The folder."""
+        return str(self._folder)
+
+    def get(self, request: Fetch, deadline: Deadline) -> bytes | Missing:  # noqa: ARG002 a folder answers at once
+        """Read one file.
+
+        Raises:
+            FetchError: the folder is not there, or the file cannot be read.
+            VerificationError: the file is longer than allowed.
+        """
+        base = self._areas[request.area]
+        # Paths come quoted for URLs; a folder holds the plain names, as a web server that serves it would look for.
+        path = base.joinpath(*(unquote(segment) for segment in request.path.split("/")))
+        try:
+            with path.open("rb") as file:
+                data = file.read(request.max_bytes + 1)
+        except (FileNotFoundError, NotADirectoryError):
+            if not base.is_dir():
+                raise FetchError(f"{base}: there is no such folder", hint="check the mirror's path") from None
+            return MISSING
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise FetchError(f"{path}: cannot be read: {reason.lower()}") from error
+        if len(data) > request.max_bytes:
+            raise too_large(str(path), request.max_bytes)
+        return data
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def too_large(file: str, max_bytes: int) -> VerificationError:
+    """The refusal of a file that is longer than what was announced or allowed."""
+    refusal = Refusal(reason=Reason.TOO_LARGE, file=file, expected=f"at most {max_bytes} bytes", found="more")
+    return VerificationError(f"{file}: is longer than the {max_bytes} bytes that are allowed", refusal=refusal)
