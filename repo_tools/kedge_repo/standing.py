@@ -1,0 +1,163 @@
+"""How a workspace stands: its signed metadata, one open event, policy, keys and owners, read whole as one value.
+
+Every command begins here, and those that write begin again under the lock. What an event stages (a new key, a new
+policy) counts in its standing; what people call a key is worked out here, for a keyid says nothing to anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from tuf.api.metadata import Key, Targets
+
+from kedge.document import blame_user
+from kedge.errors import InputError, VerificationError
+from kedge_repo.event import Event
+from kedge_repo.eventfiles import load_event
+from kedge_repo.plan import View
+from kedge_repo.policy import Policy, check_name
+from kedge_repo.publickey import parse_public_key
+from kedge_repo.request import Request, TargetChange
+from kedge_repo.signed import SignedMetadata
+from kedge_repo.workspace import POLICY_FILE, Workspace
+
+__all__ = ["Standing", "choose_event", "read_signed", "stand"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A workspace with an event on top, or without. ``owners`` are the names of keys, by keyid."""
+
+    workspace: Workspace
+    signed: SignedMetadata
+    event: Event | None
+    policy: Policy
+    keys: Mapping[str, Key]
+    owners: Mapping[str, str]
+
+    def open_event(self) -> Event:
+        """The event.
+
+        Raises:
+            InputError: there is none, or it no longer fits the signed metadata.
+        """
+        if self.event is None:
+            raise InputError("no signing event is open", hint="a change opens one, for example kedge-repo target add")
+        problem = self.event.moved(self.signed)
+        if problem is not None:
+            raise InputError(
+                f"event {self.event.name}: no longer fits the signed metadata: {problem}",
+                hint="cancel it and make the change again",
+            )
+        return self.event
+
+    def view(self, now: datetime) -> View:
+        """What a plan starts from.
+
+        Raises:
+            InputError: the event no longer fits the signed metadata.
+        """
+        pending = self.open_event().payloads if self.event is not None else {}
+        return View(signed=self.signed, policy=self.policy, keys=self.keys, now=now, pending=pending)
+
+    def owner(self, keyid: str) -> str:
+        """What people call the key ``keyid``."""
+        return self.owners.get(keyid, keyid)
+
+    def request(self) -> Request:
+        """The event's signing request.
+
+        Raises:
+            InputError: there is no event, it no longer fits, or the bytes of a signed target are missing.
+        """
+        event = self.open_event()
+        base = {name: parsed.data for name, parsed in self.signed.delegated.items() if name in event.payloads}
+        if self.signed.targets is not None:
+            base = {Targets.type: self.signed.targets.data, **base}
+        before = {path for role in event.payloads for path in self._signed_targets(role)}
+        return Request(
+            repository=self.policy.name,
+            event=event.name,
+            reason=event.reason,
+            payloads=tuple(event.payloads.values()),
+            roots=tuple(root.data for root in self.signed.roots),
+            base=base,
+            targets=tuple(
+                TargetChange(path=path, old=self.workspace.target(path) if path in before else None, new=data)
+                for path, data in event.targets.items()
+            ),
+            keyholders=self.owners,
+        )
+
+    def _signed_targets(self, role: str) -> tuple[str, ...]:
+        parsed = self.signed.role(role)
+        return tuple(parsed.signed.targets) if parsed is not None and isinstance(parsed.signed, Targets) else ()
+
+
+def stand(workspace: Workspace, event: str | None = None, *, signed: SignedMetadata | None = None) -> Standing:
+    """Read how ``workspace`` stands with ``event``, or with the only event that is open, if there is one.
+
+    ``signed`` is the signed metadata, where the caller has read it; else it is read and verified here.
+
+    Raises:
+        InputError: a file is missing or malformed, or several events are open and none was named.
+        VerificationError: the signed metadata, or a signature in the event, does not verify.
+    """
+    signed = read_signed(workspace) if signed is None else signed
+    chosen = None
+    if event is not None or workspace.events():
+        chosen = load_event(workspace, choose_event(workspace, event), signed)
+    policy = _policy(workspace, chosen)
+    keys: dict[str, Key] = dict(workspace.keys(policy))
+    owners = {key.keyid: name for name, key in keys.items()}
+    for name, pem in (chosen.keys if chosen is not None else {}).items():
+        with blame_user(f"event key of {name}"):
+            new = parse_public_key(pem)
+        if name in keys:
+            owners[keys[name].keyid] = f"{name}-old"
+        keys[name] = new
+        owners[new.keyid] = name
+    return Standing(workspace=workspace, signed=signed, event=chosen, policy=policy, keys=keys, owners=owners)
+
+
+def read_signed(workspace: Workspace) -> SignedMetadata:
+    """The signed metadata, verified.
+
+    Raises:
+        InputError: a file is malformed.
+        VerificationError: it does not verify.
+    """
+    signed = workspace.signed()
+    try:
+        signed.verify()
+    except VerificationError as error:
+        if workspace.events():
+            error.hint = "if a merge was interrupted, run kedge-repo event merge again"
+        raise
+    return signed
+
+
+def choose_event(workspace: Workspace, name: str | None) -> str:
+    """The event's name: the one given, or the only one that is open.
+
+    Raises:
+        InputError: none is open, or several are and none was named.
+    """
+    if name is not None:
+        with blame_user("--event"):
+            return check_name(name)
+    names = workspace.events()
+    if not names:
+        raise InputError("no signing event is open", hint="a change opens one, for example kedge-repo target add")
+    if len(names) > 1:
+        raise InputError(f"several signing events are open: {', '.join(names)}", hint="choose one with --event NAME")
+    return names[0]
+
+
+def _policy(workspace: Workspace, event: Event | None) -> Policy:
+    if event is None or event.policy_text is None:
+        return workspace.policy()
+    with blame_user(f"events/{event.name}: {POLICY_FILE}"):
+        return Policy.from_text(event.policy_text)
