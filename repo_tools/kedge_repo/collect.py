@@ -1,0 +1,208 @@
+"""Collecting signatures for an event: export a request, sign here or take in responses, see who is missing.
+
+A signature is verified before it is kept, against the keys that the event's own payloads and the signed metadata name;
+of several responses all signatures are taken in, or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from securesystemslib.signer import Signer
+
+from kedge.document import blame_user
+from kedge.errors import InputError
+from kedge_repo.event import Event
+from kedge_repo.eventfiles import save_event
+from kedge_repo.keyholder import FirstCeremony, TrustedRoot, VerifiedRequest, sign_request, verify_request
+from kedge_repo.maintain import unmet
+from kedge_repo.request import Request, Response
+from kedge_repo.standing import Standing, choose_event, stand
+from kedge_repo.threshold import check_signature
+from kedge_repo.workspace import Workspace
+
+__all__ = [
+    "EventStatus",
+    "GroupStatus",
+    "Imported",
+    "RoleStatus",
+    "event_status",
+    "export_request",
+    "import_responses",
+    "own_request",
+    "sign_event",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """Signatures that an event took in, or held before: (role, keyholder); ``due`` when it can be merged now."""
+
+    event: str
+    added: tuple[tuple[str, str], ...]
+    held: tuple[tuple[str, str], ...]
+    due: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupStatus:
+    """Who signed and who is missing of one group of keys; ``need`` is how many more must."""
+
+    asked_by: str
+    threshold: int
+    have: tuple[str, ...]
+    missing: tuple[str, ...]
+    need: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleStatus:
+    """How far one payload has come."""
+
+    role: str
+    version: int
+    payload_sha256: str
+    groups: tuple[GroupStatus, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventStatus:
+    """How far an event has come."""
+
+    name: str
+    reason: str
+    opened: datetime
+    changes: tuple[str, ...]
+    roles: tuple[RoleStatus, ...]
+    due: bool
+
+
+def event_status(workspace: Workspace, *, event: str | None = None) -> EventStatus:
+    """How far an event has come, and who is missing.
+
+    Raises:
+        InputError: there is no such event, or it is damaged, or no longer fits the signed metadata.
+        VerificationError: the signed metadata, or a signature in the event, does not verify.
+    """
+    standing = stand(workspace, choose_event(workspace, event))
+    current = standing.open_event()
+    found = current.progress(standing.signed)
+    return EventStatus(
+        name=current.name,
+        reason=current.reason,
+        opened=current.opened,
+        changes=current.changes,
+        due=not unmet(found),
+        roles=tuple(
+            RoleStatus(
+                role=role,
+                version=current.payloads[role].version,
+                payload_sha256=current.payloads[role].sha256,
+                groups=tuple(
+                    GroupStatus(
+                        asked_by=part.group.delegator,
+                        threshold=part.group.threshold,
+                        have=tuple(standing.owner(keyid) for keyid in part.have),
+                        missing=tuple(standing.owner(keyid) for keyid in part.missing),
+                        need=part.need,
+                    )
+                    for part in parts
+                ),
+            )
+            for role, parts in found.items()
+        ),
+    )
+
+
+def export_request(workspace: Workspace, *, event: str | None = None) -> Request:
+    """The signing request of an event, to be handed to keyholders as a file (``.to_bytes()``).
+
+    Raises:
+        InputError: there is no such event, or it no longer fits the signed metadata.
+        VerificationError: the signed metadata, or a signature in the event, does not verify.
+    """
+    return stand(workspace, choose_event(workspace, event)).request()
+
+
+def own_request(workspace: Workspace, *, event: str | None = None) -> VerifiedRequest:
+    """The request of an event, verified from the workspace's own first root: what ``review`` and signing here take.
+
+    Raises:
+        InputError: there is no such event, or it no longer fits the signed metadata.
+        VerificationError: the event does not follow from the signed metadata.
+    """
+    standing = stand(workspace, choose_event(workspace, event))
+    request = standing.request()
+    start: TrustedRoot | FirstCeremony = FirstCeremony.NOTHING_IS_SIGNED_YET
+    if standing.signed.roots:
+        first = standing.signed.roots[0]
+        start = TrustedRoot(data=first.data, file=first.file)
+    return verify_request(request, start, file=f"event {request.event}")
+
+
+def sign_event(workspace: Workspace, signer: Signer, *, event: str | None = None) -> Imported:
+    """Sign an open event inside the workspace, whose own first root is the root that is trusted.
+
+    Raises:
+        InputError: there is no such event, or this key has no say in it.
+        VerificationError: the event does not follow from the signed metadata.
+    """
+    response = sign_request(own_request(workspace, event=event), signer)
+    return import_responses(workspace, [("own signature", response)])
+
+
+def import_responses(workspace: Workspace, responses: Iterable[tuple[str, Response]]) -> Imported:
+    """Take the signatures of responses (with their file names) into their event; all of them or none.
+
+    Raises:
+        InputError: a response answers no open event, or payloads that have changed since.
+        VerificationError: a signature is by the wrong key, empty, or over other bytes.
+        StoreError: the workspace cannot be locked or written.
+    """
+    given = list(responses)
+    if not given:
+        raise InputError("there is no response to import")
+    with workspace.lock():
+        file, first = given[0]
+        if first.event not in workspace.events():
+            opened = ", ".join(workspace.events()) or "none"
+            raise InputError(f"{file}: answers event {first.event}, which is not open here; open are: {opened}")
+        standing = stand(workspace, first.event)
+        event = before = standing.open_event()
+        added: list[tuple[str, str]] = []
+        held: list[tuple[str, str]] = []
+        for file, response in given:
+            for role, keyid, signature in _checked(standing, event, file, response):
+                owner = (role, standing.owner(keyid))
+                if keyid in event.signatures.get(role, {}):
+                    held.append(owner)
+                    continue
+                event = event.with_signature(role, keyid, signature)
+                added.append(owner)
+        if event is not before:
+            save_event(workspace, event)
+    due = not unmet(event.progress(standing.signed))
+    return Imported(event=event.name, added=tuple(added), held=tuple(held), due=due)
+
+
+def _checked(standing: Standing, event: Event, file: str, response: Response) -> list[tuple[str, str, str]]:
+    if response.event != event.name:
+        raise InputError(f"{file}: answers event {response.event}, the first file answers {event.name}")
+    if response.repository != standing.policy.name:
+        raise InputError(f"{file}: answers the repository {response.repository}, this one is {standing.policy.name}")
+    found: list[tuple[str, str, str]] = []
+    for position, item in enumerate(response.signatures):
+        place = f"{file}: signatures[{position}]"
+        payload = event.payloads.get(item.role)
+        if payload is None or payload.sha256 != item.payload_sha256:
+            raise InputError(
+                f"{place}: signs another payload of {item.role} than event {event.name} has now",
+                hint="export the request again: the event has changed since it was answered",
+            )
+        with blame_user(place):
+            groups = event.groups(item.role, standing.signed)
+        check_signature(payload, item.keyid, item.signature, groups, file=place)
+        found.append((item.role, item.keyid, item.signature))
+    return found

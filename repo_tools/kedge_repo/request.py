@@ -1,0 +1,255 @@
+"""The one-file signing request and its response: all that passes between the maintainers and a keyholder.
+
+A request (``kedge.request/1``) holds everything that a keyholder needs in order to judge it on a machine that has
+nothing else: the canonical payload bytes (base64; exactly what is signed), every root from the first, the signed
+metadata that the payloads follow from, old and new target bytes, the reason. A response (``kedge.response/1``) holds
+raw signatures.
+
+What a request *says* is not yet true: :func:`kedge_repo.keyholder.verify_request` checks it against a root that the
+keyholder trusts. The names of keyholders in it are what the maintainers call them, for display, and nothing more.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tuf.api.metadata import Root
+
+from kedge.document import DocumentError, Fields, load_json
+from kedge.metadata import parse
+from kedge_repo.payload import Payload, digest
+from kedge_repo.policy import check_name
+from kedge_repo.targetpath import check_target_path
+
+__all__ = ["REQUEST_FORMAT", "RESPONSE_FORMAT", "Request", "Response", "RoleSignature", "TargetChange"]
+
+REQUEST_FORMAT = "kedge.request/1"
+RESPONSE_FORMAT = "kedge.response/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetChange:
+    """The bytes of one target before and after; None where there are none."""
+
+    path: str
+    old: bytes | None
+    new: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A signing request. ``base`` maps targets and delegated roles to their metadata as signed today."""
+
+    repository: str
+    event: str
+    reason: str
+    payloads: tuple[Payload, ...]
+    roots: tuple[bytes, ...]
+    base: Mapping[str, bytes]
+    targets: tuple[TargetChange, ...]
+    keyholders: Mapping[str, str]
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Request:
+        """Read a request.
+
+        Raises:
+            DocumentError: it is not one; the path leads to the fault.
+        """
+        fields = Fields(load_json(data))
+        fields.format(REQUEST_FORMAT)
+        names = fields.table("keyholders")
+        request = cls(
+            repository=_name(fields, "repository"),
+            event=_name(fields, "event"),
+            reason=fields.text("reason"),
+            payloads=tuple(_payload(item) for item in fields.tables("payloads")),
+            roots=tuple(_decode(fields.at("roots"), n, text) for n, text in enumerate(fields.texts("roots"))),
+            base=dict(_base(item) for item in fields.tables("base")),
+            targets=tuple(_target(item) for item in fields.tables("targets")),
+            keyholders={keyid: names.text(keyid) for keyid in names.names()},
+        )
+        fields.end()
+        roles = [payload.role for payload in request.payloads]
+        if not roles:
+            fields.fail("payloads", "must hold at least one payload")
+        if len(set(roles)) != len(roles):
+            fields.fail("payloads", "must hold each role once")
+        return request
+
+    @property
+    def base_root_sha256(self) -> str:
+        """The digest of the newest root's payload; empty before the first ceremony.
+
+        Raises:
+            VerificationError: the last of ``roots`` is not a root.
+        """
+        return digest(parse(self.roots[-1], Root, file="roots[-1]").payload) if self.roots else ""
+
+    def to_bytes(self) -> bytes:
+        """Write the request as a JSON file."""
+        value: dict[str, Any] = {
+            "format": REQUEST_FORMAT,
+            "repository": self.repository,
+            "event": self.event,
+            "reason": self.reason,
+            "payloads": [
+                {"role": payload.role, "version": payload.version, "payload": _encode(payload.data)}
+                for payload in self.payloads
+            ],
+            "roots": [_encode(root) for root in self.roots],
+            "base": [{"role": role, "metadata": _encode(data)} for role, data in self.base.items()],
+            "targets": [_target_value(change) for change in self.targets],
+            "keyholders": dict(self.keyholders),
+        }
+        return _write(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleSignature:
+    """One raw signature (hexadecimal) over the payload with the digest ``payload_sha256``."""
+
+    role: str
+    payload_sha256: str
+    keyid: str
+    signature: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """A keyholder's answer. ``code`` is the request code that the keyholder was shown."""
+
+    repository: str
+    event: str
+    code: str
+    signatures: tuple[RoleSignature, ...]
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Response:
+        """Read a response.
+
+        Raises:
+            DocumentError: it is not one, or holds two signatures by one key over one payload.
+        """
+        fields = Fields(load_json(data))
+        fields.format(RESPONSE_FORMAT)
+        response = cls(
+            repository=_name(fields, "repository"),
+            event=_name(fields, "event"),
+            code=fields.text("code", pattern=r"[0-9A-HJKMNP-TV-Z]{4}(-[0-9A-HJKMNP-TV-Z]{4}){6}", expected="a code"),
+            signatures=tuple(_signature(item) for item in fields.tables("signatures")),
+        )
+        fields.end()
+        if not response.signatures:
+            fields.fail("signatures", "must hold at least one signature")
+        seen: set[tuple[str, str]] = set()
+        for position, signature in enumerate(response.signatures):
+            if (signature.payload_sha256, signature.keyid) in seen:
+                raise DocumentError(f"signatures[{position}].keyid", f"{signature.keyid} signs the same payload twice")
+            seen.add((signature.payload_sha256, signature.keyid))
+        return response
+
+    def to_bytes(self) -> bytes:
+        """Write the response as a JSON file."""
+        value = {
+            "format": RESPONSE_FORMAT,
+            "repository": self.repository,
+            "event": self.event,
+            "code": self.code,
+            "signatures": [
+                {"role": item.role, "payload_sha256": item.payload_sha256, "keyid": item.keyid, "sig": item.signature}
+                for item in self.signatures
+            ],
+        }
+        return _write(value)
+
+
+def _payload(fields: Fields) -> Payload:
+    role = _name(fields, "role")
+    version = fields.integer("version", minimum=1)
+    data = _bytes(fields, "payload")
+    fields.end()
+    try:
+        payload = Payload.from_bytes(role, data)
+    except DocumentError as error:
+        fields.fail("payload", str(error))
+    if payload.version != version:
+        fields.fail("version", f"must be {payload.version}, as the payload says, not {version}")
+    return payload
+
+
+def _base(fields: Fields) -> tuple[str, bytes]:
+    entry = (_name(fields, "role"), _bytes(fields, "metadata"))
+    fields.end()
+    return entry
+
+
+def _target(fields: Fields) -> TargetChange:
+    path = fields.text("path")
+    try:
+        check_target_path(path)
+    except DocumentError as error:
+        fields.fail("path", error.problem)
+    change = TargetChange(
+        path=path,
+        old=_bytes(fields, "old") if "old" in fields else None,
+        new=_bytes(fields, "new") if "new" in fields else None,
+    )
+    fields.end()
+    return change
+
+
+def _target_value(change: TargetChange) -> dict[str, str]:
+    value = {"path": change.path}
+    if change.old is not None:
+        value["old"] = _encode(change.old)
+    if change.new is not None:
+        value["new"] = _encode(change.new)
+    return value
+
+
+def _signature(fields: Fields) -> RoleSignature:
+    signature = RoleSignature(
+        role=_name(fields, "role"),
+        payload_sha256=fields.sha256("payload_sha256"),
+        keyid=fields.text("keyid"),
+        signature=fields.text("sig", pattern="([0-9a-f]{2})+", expected="lower-case hexadecimal digits"),
+    )
+    fields.end()
+    return signature
+
+
+def _name(fields: Fields, name: str) -> str:
+    value = fields.text(name)
+    try:
+        return check_name(value)
+    except DocumentError as error:
+        fields.fail(name, error.problem)
+
+
+def _bytes(fields: Fields, name: str) -> bytes:
+    value = fields.text(name, empty=True)
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        fields.fail(name, "must be base64")
+
+
+def _decode(place: str, position: int, text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise DocumentError(f"{place}[{position}]", "must be base64") from error
+
+
+def _encode(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _write(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
