@@ -1,0 +1,157 @@
+"""The online roles: snapshot and timestamp, signed by keys that a machine may use by itself.
+
+A new snapshot is made when a role's version changed, when the one there is no longer reaches root's threshold, or when
+it is inside its signing period; else it is kept. A timestamp is made each time. It carries the signed field
+``x-kedge-issued``: the time of issue, which TUF itself does not sign.
+
+Both list length and SHA-256 of what they name: a mirror cannot mix even bytes that differ in signatures only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from securesystemslib.signer import Signer
+from tuf.api.metadata import MetaFile, Root, Snapshot, Timestamp
+
+from kedge.document import format_time
+from kedge.errors import ExpiredError, InputError, Reason, Refusal, ThresholdError
+from kedge.metadata import Parsed, count_signatures, parse, require_threshold
+from kedge_repo.payload import canonical, file_name, write_metadata
+from kedge_repo.policy import Policy
+from kedge_repo.publickey import fingerprint
+from kedge_repo.signed import SignedMetadata
+from kedge_repo.workspace import Workspace
+
+__all__ = ["ISSUED_FIELD", "Online", "sign_online"]
+
+ISSUED_FIELD = "x-kedge-issued"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Online:
+    """What was signed: the snapshot's version and whether it is new, the timestamp's version, how long it is valid."""
+
+    snapshot: int
+    snapshot_is_new: bool
+    timestamp: int
+    expires: datetime
+
+
+def sign_online(workspace: Workspace, signers: Sequence[Signer], *, now: datetime) -> Online:
+    """Sign a timestamp, and a snapshot where one is needed, over the workspace's signed metadata.
+
+    Raises:
+        InputError: nothing is signed yet.
+        ExpiredError: a role has expired, and no client would take what is signed now.
+        ThresholdError: the signers do not reach root's threshold for the role.
+        VerificationError: the signed metadata does not verify.
+        StoreError: the workspace cannot be locked or written.
+    """
+    with workspace.lock():
+        signed = workspace.signed()
+        policy = workspace.policy()
+        if signed.root is None or signed.targets is None:
+            raise InputError("metadata/1.root.json: is missing", hint="sign and merge the first ceremony")
+        signed.verify()
+        _require_unexpired(signed, now)
+        snapshot = _kept_snapshot(signed, policy, now)
+        made = snapshot is None
+        if snapshot is None:
+            snapshot = _new_snapshot(signed, policy, signers, now)
+        timestamp = _new_timestamp(signed, snapshot, policy, signers, now)
+        if made:
+            workspace.write_metadata(file_name("snapshot", snapshot.signed.version), snapshot.data)
+        workspace.write_timestamp(timestamp.data)
+    return Online(
+        snapshot=snapshot.signed.version,
+        snapshot_is_new=made,
+        timestamp=timestamp.signed.version,
+        expires=timestamp.signed.expires,
+    )
+
+
+def _require_unexpired(signed: SignedMetadata, now: datetime) -> None:
+    for name, parsed in signed.everything().items():
+        if name in {"snapshot", "timestamp"} or not parsed.signed.is_expired(now):
+            continue
+        refusal = Refusal(reason=Reason.EXPIRED, file=parsed.file, role=name, expected=format_time(now))
+        raise ExpiredError(
+            f"{parsed.file}: expired on {format_time(parsed.signed.expires)}, so no client would follow",
+            refusal=refusal,
+            hint=f"open a signing event that renews {name}",
+        )
+
+
+def _versions(signed: SignedMetadata) -> dict[str, MetaFile]:
+    roles = {name: parsed for name, parsed in signed.everything().items() if name not in _NOT_IN_SNAPSHOT}
+    return {
+        f"{name}.json": MetaFile.from_data(parsed.signed.version, parsed.data, ["sha256"])
+        for name, parsed in roles.items()
+    }
+
+
+_NOT_IN_SNAPSHOT = frozenset({"root", "snapshot", "timestamp"})
+
+
+def _kept_snapshot(signed: SignedMetadata, policy: Policy, now: datetime) -> Parsed[Snapshot] | None:
+    held = signed.snapshot
+    if held is None or signed.root is None:
+        return None
+    current = held.signed.meta == _versions(signed)
+    signing_due = now >= held.signed.expires - policy.roles["snapshot"].signing
+    counted = count_signatures(signed.root.signed, "snapshot", held).met
+    return held if current and counted and not signing_due else None
+
+
+def _new_snapshot(signed: SignedMetadata, policy: Policy, signers: Sequence[Signer], now: datetime) -> Parsed[Snapshot]:
+    version = signed.snapshot.signed.version + 1 if signed.snapshot else 1
+    expires = now.replace(microsecond=0) + policy.roles["snapshot"].expiry
+    snapshot = Snapshot(version=version, expires=expires, meta=_versions(signed))
+    data = _sign(signed, snapshot, signers)
+    parsed = parse(data, Snapshot, file=file_name("snapshot", version))
+    require_threshold(_root(signed), "snapshot", parsed)
+    return parsed
+
+
+def _new_timestamp(
+    signed: SignedMetadata, snapshot: Parsed[Snapshot], policy: Policy, signers: Sequence[Signer], now: datetime
+) -> Parsed[Timestamp]:
+    version = signed.timestamp.signed.version + 1 if signed.timestamp else 1
+    issued = now.replace(microsecond=0)
+    timestamp = Timestamp(
+        version=version,
+        expires=issued + policy.roles["timestamp"].expiry,
+        snapshot_meta=MetaFile.from_data(snapshot.signed.version, snapshot.data, ["sha256"]),
+        unrecognized_fields={ISSUED_FIELD: format_time(issued)},
+    )
+    data = _sign(signed, timestamp, signers)
+    parsed = parse(data, Timestamp, file="timestamp.json")
+    require_threshold(_root(signed), "timestamp", parsed)
+    return parsed
+
+
+def _sign(signed: SignedMetadata, role: Snapshot | Timestamp, signers: Sequence[Signer]) -> bytes:
+    root = _root(signed)
+    listed = root.get_delegated_role(role.type)
+    keyids = {fingerprint(root.get_key(keyid)): keyid for keyid in listed.keyids}
+    by_mark = {fingerprint(signer.public_key): signer for signer in signers}
+    usable = {keyid: by_mark[mark] for mark, keyid in keyids.items() if mark in by_mark}
+    if len(usable) < listed.threshold:
+        raise ThresholdError(
+            f"{role.type}: root version {root.version} asks for {listed.threshold} of the keys "
+            f"{', '.join(mark[:16] for mark in keyids)}; {len(usable)} of them were given",
+            hint="name the online keys with --key",
+        )
+    value: dict[str, Any] = role.to_dict()
+    payload = canonical(role)
+    return write_metadata(value, {keyid: signer.sign(payload).signature for keyid, signer in usable.items()})
+
+
+def _root(signed: SignedMetadata) -> Root:
+    if signed.root is None:
+        raise InputError("metadata/1.root.json: is missing")
+    return signed.root.signed

@@ -1,0 +1,145 @@
+"""Before anything is published, readers replay it: from every root ever published, to every target.
+
+Two implementations read, kedge's own client workflow and python-tuf's ``Updater``, so that a fault that either of them
+sees stops a publication and not the clients behind it. A reader gets the files in memory, one initial root, the target
+paths and the time.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import unquote
+
+from tuf.api.exceptions import DownloadError, DownloadHTTPError, RepositoryError
+from tuf.ngclient import Updater
+from tuf.ngclient.fetcher import FetcherInterface
+
+from kedge import workflow
+from kedge.checks import Freshness, begin
+from kedge.errors import FetchError, Reason, Refusal, VerificationError
+from kedge.workflow import MISSING, Accepted, Answer, Fetch, Missing, Recall, Workflow
+from kedge_repo.publish.files import PublishedFiles
+
+__all__ = ["READERS", "Reader", "read_with_kedge", "read_with_python_tuf", "replay"]
+
+Reader = Callable[[Mapping[str, bytes], bytes, tuple[str, ...], datetime], None]
+"""``reader(files, initial_root, target_paths, now)``; raises ``VerificationError`` where it would refuse."""
+
+R = TypeVar("R")
+
+_BASE = "memory://published/"
+
+
+def replay(files: PublishedFiles, *, now: datetime, readers: Mapping[str, Reader]) -> int:
+    """Let every reader walk from every root to every target; returns how many walks there were.
+
+    Raises:
+        VerificationError: a reader refuses; the text names it and the root it began with.
+    """
+    count = 0
+    for name, reader in readers.items():
+        for version, root in enumerate(files.roots, start=1):
+            try:
+                reader(files.everything(), root, files.targets, now)
+            except (VerificationError, FetchError) as error:
+                message = f"{name} refuses this publication from root version {version}: {error.message}"
+                refusal = error.refusal if isinstance(error, VerificationError) else Refusal(reason=Reason.NOT_FOUND)
+                raise VerificationError(message, refusal=refusal, hint=error.hint) from error
+            count += 1
+    return count
+
+
+def read_with_kedge(files: Mapping[str, bytes], initial_root: bytes, targets: tuple[str, ...], now: datetime) -> None:
+    """Refresh with kedge's own client workflow and download every target, by the time ``now``.
+
+    Raises:
+        VerificationError: kedge refuses.
+    """
+    freshness = Freshness(reference_time=now)
+    state = _walk(workflow.refresh(begin(initial_root), freshness), files)
+    for path in targets:
+        found = _walk(workflow.find(state, path, freshness), files)
+        state = found.state
+        _walk(workflow.download(found), files)
+
+
+def _walk(steps: Workflow[R], files: Mapping[str, bytes]) -> R:
+    answer: Answer = None
+    while True:
+        try:
+            step = steps.send(answer)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+        match step:
+            case Fetch():
+                answer = _served(files, step)
+            case Recall():
+                answer = MISSING  # a client that has nothing but its initial root
+            case Accepted():
+                answer = None
+
+
+def _served(files: Mapping[str, bytes], step: Fetch) -> bytes | Missing:
+    path = f"{step.area.value}/{unquote(step.path)}"
+    data = files.get(path, MISSING)
+    if isinstance(data, bytes) and len(data) > step.max_bytes:
+        refusal = Refusal(reason=Reason.TOO_LARGE, file=path, expected=f"at most {step.max_bytes} bytes")
+        raise VerificationError(f"{path}: is longer than the {step.max_bytes} bytes that are allowed", refusal=refusal)
+    return data
+
+
+def read_with_python_tuf(
+    files: Mapping[str, bytes], initial_root: bytes, targets: tuple[str, ...], now: datetime
+) -> None:
+    """Refresh with python-tuf's ``Updater`` and download every target. Its clock cannot be set: it judges by its own.
+
+    Raises:
+        VerificationError: python-tuf refuses.
+    """
+    del now
+    with tempfile.TemporaryDirectory(prefix="kedge-replay-") as folder:
+        metadata, downloads = Path(folder, "metadata"), Path(folder, "targets")
+        metadata.mkdir()
+        downloads.mkdir()
+        try:
+            updater = Updater(
+                str(metadata),
+                f"{_BASE}metadata/",
+                str(downloads),
+                f"{_BASE}targets/",
+                fetcher=_MemoryFetcher(files),
+                bootstrap=initial_root,
+            )
+            updater.refresh()
+            for path in targets:
+                _download(updater, path)
+        except (RepositoryError, DownloadError) as error:
+            refusal = Refusal(reason=Reason.CONTENT, found=str(error))
+            raise VerificationError(str(error), refusal=refusal) from error
+
+
+def _download(updater: Updater, path: str) -> None:
+    target = updater.get_targetinfo(path)
+    if target is None:
+        refusal = Refusal(reason=Reason.NOT_FOUND, file=path)
+        raise VerificationError(f"does not find the target {path}", refusal=refusal)
+    updater.download_target(target)
+
+
+class _MemoryFetcher(FetcherInterface):
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files = files
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        data = self._files.get(unquote(url.removeprefix(_BASE)))
+        if data is None:
+            raise DownloadHTTPError(f"{url} is not there", 404)
+        return iter([data])
+
+
+READERS: Mapping[str, Reader] = {"kedge": read_with_kedge, "python-tuf": read_with_python_tuf}
