@@ -1,0 +1,222 @@
+"""Formats: each schema and its parser refuse the same documents, and what is written down as an example is one.
+
+The parser of each format reads every mutation of a full example (``mutations.py``), and the schema judges it. Where the
+parser refuses what the schema lets pass, its message must be on the list of what a schema cannot say, and every line of
+that list must have been needed. The schema never refuses what the parser reads.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tuf.api.metadata import Targets
+
+from architecture import schemas
+from architecture.mutations import mutations
+from kedge import session
+from kedge.anchor import Anchor
+from kedge.document import DocumentError
+from kedge.registries.npm import NPM
+from kedge.state import StateRecord
+from kedge_repo.catalogue import CatalogueEntry
+from kedge_repo.event import EventIndex
+from kedge_repo.payload import Payload
+from kedge_repo.policy import Policy
+from kedge_repo.request import Request, Response, TargetChange
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+REFERENCE = REPOSITORY / "docs" / "reference" / "formats.md"
+NOW = datetime(2026, 8, 22, tzinfo=UTC)
+
+
+def written_examples() -> dict[str, Any]:
+    """The examples in formats.md: the first fenced block below each heading."""
+    found: dict[str, Any] = {}
+    for part in re.split(r"^### ", REFERENCE.read_text("utf-8"), flags=re.MULTILINE)[1:]:
+        block = re.search(r"^```(json|toml)\n(.*?)^```$", part, re.MULTILINE | re.DOTALL)
+        if block:
+            heading = re.match(r"kedge\.([a-z-]+)/1|`custom\.kedge`", part)
+            assert heading is not None
+            found[heading[1] or "target-custom"] = (tomllib if block[1] == "toml" else json).loads(block[2])
+    return found
+
+
+EXAMPLES = written_examples()
+
+
+def example_request() -> Any:
+    """A request as kedge-repo writes it, with one field of each kind."""
+    payload = Payload.of("targets", Targets(version=2, expires=NOW))
+    request = Request(
+        repository="example",
+        event="npm-2025-01",
+        reason="npm signs with a new key",
+        payloads=(payload,),
+        roots=(b"{}", b"{ }"),
+        base={"targets": b"{}"},
+        targets=(
+            TargetChange(path="a/b.json", old=b"", new=b"new"),
+            TargetChange(path="c.json", old=b"gone", new=None),
+        ),
+        keyholders={"0" * 64: "alice"},
+    )
+    return json.loads(request.to_bytes())
+
+
+def read_floors(data: bytes) -> None:
+    """Read floors.json as a client does: it never fails on a damaged record, it goes without it."""
+    if session._read_floors(data) is None:
+        raise DocumentError("", "cannot be read")
+
+
+def read_custom(data: bytes) -> None:
+    """Read the ``custom`` of a target as the npm module does, beside a key document that is in order."""
+    custom = json.loads(data)
+    if custom is None:
+        raise DocumentError("", "is null, which is how the module is told that there is no custom")
+    NPM().parse(json.dumps(KEYS).encode(), registry="registry.example", custom=custom, now=NOW)
+
+
+KEYS = json.loads((REPOSITORY / "metadata/registries/registry.npmjs.org.json").read_bytes())["document"]
+
+
+def as_json(document: Any) -> bytes:
+    return json.dumps(document, ensure_ascii=False).encode()
+
+
+def as_toml(document: Any) -> bytes | None:
+    """The TOML text of a document, tables inside it inline, or None where TOML has no way to say it."""
+    if not isinstance(document, dict) or "null" in json.dumps(document):
+        return None
+    text = "".join(f"{json.dumps(name)} = {inline_toml(value)}\n" for name, value in document.items())
+    assert tomllib.loads(text) == document
+    return text.encode()
+
+
+def inline_toml(value: Any) -> str:
+    """One value; texts and numbers are written as in JSON, of which TOML understands every escape used here."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(name)} = {inline_toml(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(inline_toml, value)) + "]"
+    return json.dumps(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """One format: a full example, its parser, and what its schema cannot say: the parser's message, and the reason."""
+
+    example: Any
+    read: Callable[[bytes], object]
+    beyond: dict[str, str]
+    write: Callable[[Any], bytes | None] = as_json
+
+
+CALENDAR = {r"day is out of range for month": "a pattern does not know how many days a month has"}
+
+FORMATS: dict[str, Format] = {
+    "anchor": Format(
+        example=EXAMPLES["anchor"],
+        read=lambda data: Anchor.from_toml("example", data, b""),
+        write=as_toml,
+        beyond=CALENDAR,
+    ),
+    "state": Format(
+        example=EXAMPLES["state"],
+        read=StateRecord.from_bytes,
+        beyond={**CALENDAR, r"^initial_root: must be the first of the roots": "a schema cannot compare two fields"},
+    ),
+    "floors": Format(
+        example=EXAMPLES["floors"],
+        read=read_floors,
+        beyond={r"^cannot be read$": "a pattern does not know how many days a month has"},
+    ),
+    "policy": Format(
+        example=EXAMPLES["policy"],
+        read=lambda data: Policy.from_text(data.decode()),
+        write=as_toml,
+        beyond={
+            r"threshold: must be at most \d+, the number of its keyholders": "a schema cannot compare two fields",
+            r"signing_days: must be less than the \d+ of expiry_days": "a schema cannot compare two fields",
+            r"keyholders\[\d+\]: \".*\" is not described under keyholders": "a schema cannot look a name up",
+        },
+    ),
+    "event": Format(example=EXAMPLES["event"], read=EventIndex.from_bytes, beyond={**CALENDAR}),
+    "request": Format(
+        example=example_request(),
+        read=Request.from_bytes,
+        beyond={
+            r"payloads\[0\]\.payload: ": "a schema does not look into base64",
+            r"payloads\[0\]\.version: must be \d+, as the payload says": "a schema does not look into base64",
+            r"^payloads: must hold each role once": "a schema cannot compare the entries of a list by one field",
+        },
+    ),
+    "response": Format(
+        example=EXAMPLES["response"],
+        read=Response.from_bytes,
+        beyond={r"signs the same payload twice": "a schema cannot compare the entries of a list by two fields"},
+    ),
+    "catalogue": Format(
+        example=EXAMPLES["catalogue"],
+        read=CatalogueEntry.from_bytes,
+        beyond={
+            r"^document: does not give the bytes whose sha256": "a schema computes no digest",
+            r"^holds a number of \d+ digits": "the rule is of the JSON text, wherever the number stands",
+            r"^holds the fraction 1\.[05]": "the rule is of the JSON text, wherever the number stands",
+        },
+    ),
+    "target-custom": Format(example=EXAMPLES["target-custom"], read=read_custom, beyond={}),
+}
+
+
+def refusal(form: Format, data: bytes) -> str | None:
+    """The parser's message, or None where it reads the document."""
+    try:
+        form.read(data)
+    except DocumentError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_full_example_is_read_and_fits_its_schema(name: str) -> None:
+    form = FORMATS[name]
+    data = form.write(form.example)
+    assert data is not None
+    assert schemas.faults(name, form.example) == []
+    assert refusal(form, data) is None
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_parser_and_the_schema_refuse_the_same_documents(name: str) -> None:
+    form = FORMATS[name]
+    disagreements: list[str] = []
+    needed: set[str] = set()
+    refused = read = 0
+    for mutation in mutations(form.example):
+        data = form.write(mutation.document)
+        if data is None:
+            continue
+        message, found = refusal(form, data), schemas.faults(name, mutation.document)
+        refused, read = refused + (message is not None), read + (message is None)
+        if (message is None) == (not found):
+            continue
+        reasons = {pattern for pattern in form.beyond if message is not None and re.search(pattern, message)}
+        needed |= reasons
+        if not reasons:
+            verdict = (
+                f"the parser refuses ({message})" if message is not None else f"only the schema refuses ({found[0]})"
+            )
+            disagreements.append(f"{mutation.what}: {verdict}")
+    assert disagreements == []
+    assert needed == set(form.beyond), "every line of the list of what a schema cannot say is needed"
+    assert refused > 100
+    assert read > 0
