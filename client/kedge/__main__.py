@@ -1,0 +1,28 @@
+"""The command ``kedge``. What it needs beyond the library comes with the extra ``cli`` and is imported late."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+_EXTRA = ("typer", "tomlkit")
+
+
+def main() -> int:
+    """Run the command line on this process's arguments, and return its exit status."""
+    try:
+        from kedge._cli.app import run
+
+        return run(sys.argv[1:])
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRA:
+            raise
+        sys.stderr.write("kedge: the command line needs: pip install 'kedge[cli]'\n")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""The application: its verbs, what every one of them shares, and how an error leaves the process."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.main import get_command
+
+from kedge import __version__
+from kedge._cli import anchor, keys, refresh, status
+from kedge._cli.output import answer, report
+from kedge._cli.plugins import PluginGroup
+from kedge.errors import ExitCode, KedgeError
+
+__all__ = ["run"]
+
+PLAIN: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
+
+HELP = """Registry keys that their maintainers signed, and that no mirror can replace.
+
+What to do first, with the anchor that ships (Sigstore's public repository):
+
+\b
+  kedge keys show registry.npmjs.org
+
+With a repository of your own, once you hold its initial root:
+
+\b
+  kedge anchor add NAME --root root.json \\
+      --mirror https://... --registry HOST
+  kedge refresh
+  kedge status
+
+Answers are printed on stdout, everything else on stderr.
+"""
+
+EPILOG = """Exit status: 0 done, 1 could not (network, disk), 2 wrong usage or file, 3 refused to trust,
+4 expired, 130 interrupted. KEDGE_STATE_DIR and KEDGE_CONFIG_DIR say where state and anchors are kept."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line, and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not end in a traceback
+    try:
+        get_command(_application()).main(list(arguments), prog_name="kedge")
+    except KedgeError as error:
+        report(error)
+        return error.exit_code
+    except SystemExit as end:
+        if end.code == ExitCode.INTERRUPTED:
+            sys.stderr.write("kedge: interrupted\n")
+        return end.code if isinstance(end.code, int) else ExitCode.COULD_NOT
+    return ExitCode.DONE
+
+
+def _application() -> typer.Typer:
+    app = typer.Typer(
+        cls=PluginGroup,
+        help=HELP,
+        epilog=EPILOG,
+        invoke_without_command=True,
+        context_settings={"help_option_names": ["-h", "--help"], **_width()},
+        **PLAIN,
+    )
+    app.callback()(_start)
+    app.command("refresh")(refresh.refresh)
+    app.command("status")(status.status)
+    for name, verbs in (("keys", keys), ("anchor", anchor)):
+        group = typer.Typer(help=verbs.HELP, no_args_is_help=False, invoke_without_command=True, **PLAIN)
+        group.callback()(_help_of_group)
+        for verb, command in verbs.COMMANDS.items():
+            group.command(verb)(command)
+        app.add_typer(group, name=name)
+    return app
+
+
+def _start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        answer([f"kedge {__version__}"])
+        raise typer.Exit
+    _help_of_group(context)
+
+
+def _help_of_group(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        answer([context.get_help()])
+
+
+def _width() -> dict[str, int]:
+    """Help narrower than the 50 columns that the formatter takes for the least."""
+    columns = shutil.get_terminal_size().columns
+    return {"terminal_width": columns - 2} if columns < 52 else {}

@@ -1,0 +1,95 @@
+"""``kedge keys``: a registry's keys, refreshed and verified."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kedge import anchor as anchors
+from kedge._cli.options import AnchorName, AsOf, Json, chosen_anchors, for_each, read_as_of
+from kedge._cli.output import Screen, answer, answer_json
+from kedge._cli.tables import keys_document
+from kedge._cli.words import key_lines, key_list_lines, say_warnings
+from kedge.anchor import Anchor
+from kedge.client import TrustClient
+from kedge.errors import InputError
+from kedge.folders import config_folder
+from kedge.keys import KeySet
+from kedge.trust import Trust
+
+__all__ = ["COMMANDS", "HELP", "list_keys", "show"]
+
+HELP = "The keys of registries."
+
+
+def show(
+    registry: Annotated[str, typer.Argument(metavar="REGISTRY", help="A registry's id, such as its host.")],
+    anchor: AnchorName = None,
+    as_of: AsOf = None,
+    pem: Annotated[bool, typer.Option("--pem", help="Print each key as PEM as well.")] = False,
+    json: Json = False,
+) -> None:
+    """Show a registry's keys, and what they stand on.
+
+    Without --anchor the one that speaks for the registry is used.
+    """
+    moment = read_as_of(as_of)
+    with TrustClient(_speaker(registry, anchor), as_of=moment) as client:
+        keys, trust = client.registry_keys(registry), client.trust
+    say_warnings([trust])
+    if json:
+        answer_json(keys_document([(keys, trust)]))
+    else:
+        answer(key_lines(Screen.of_stdout(), keys, trust, pem=pem))
+
+
+def list_keys(
+    registries: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[REGISTRY]...", help="Registries' ids; all that the anchors speak for, if none is named."
+        ),
+    ] = None,
+    anchor: AnchorName = None,
+    as_of: AsOf = None,
+    json: Json = False,
+) -> None:
+    """List the keys of registries, a line each."""
+    moment = read_as_of(as_of)
+    wanted: dict[str, list[str]] = {}
+    speakers: dict[str, Anchor] = {}
+    for registry, speaker in _pairs(registries or [], anchor):
+        speakers[speaker.name] = speaker
+        wanted.setdefault(speaker.name, []).append(registry)
+
+    def listed(name: str) -> list[tuple[KeySet, Trust]]:
+        with TrustClient(speakers[name], as_of=moment) as client:
+            return [(client.registry_keys(registry), client.trust) for registry in wanted[name]]
+
+    answers = [pair for pairs in for_each(wanted, listed) for pair in pairs]
+    say_warnings(list(dict.fromkeys(trust for _, trust in answers)))
+    if json:
+        answer_json(keys_document(answers))
+    else:
+        screen = Screen.of_stdout()
+        answer(line for keys, trust in answers for line in key_list_lines(screen, keys, trust))
+
+
+COMMANDS = {"list": list_keys, "show": show}
+
+
+def _speaker(registry: str, name: str | None) -> Anchor:
+    config = config_folder()
+    return anchors.for_registry(registry, config) if name is None else anchors.load(name, config)
+
+
+def _pairs(registries: list[str], name: str | None) -> list[tuple[str, Anchor]]:
+    if registries:
+        return [(registry, _speaker(registry, name)) for registry in dict.fromkeys(registries)]
+    pairs = [(registry, anchor) for anchor in chosen_anchors(name) for registry in anchor.registries]
+    if name is None:
+        pairs = [(registry, _speaker(registry, None)) for registry in dict.fromkeys(registry for registry, _ in pairs)]
+    if not pairs:
+        raise InputError("no anchor names a registry", hint="name one: kedge keys list REGISTRY --anchor NAME")
+    return pairs

@@ -1,0 +1,33 @@
+"""``kedge refresh``: bring trust up to date."""
+
+from __future__ import annotations
+
+from kedge._cli.options import AnchorName, AsOf, Json, chosen_anchors, for_each, read_as_of
+from kedge._cli.output import Screen, answer, answer_json
+from kedge._cli.tables import trust_document
+from kedge._cli.words import say_warnings, trust_lines
+from kedge.anchor import Anchor
+from kedge.client import TrustClient
+from kedge.trust import Trust
+
+__all__ = ["refresh"]
+
+
+def refresh(anchor: AnchorName = None, as_of: AsOf = None, json: Json = False) -> None:
+    """Fetch and verify what is new.
+
+    What passed is kept. Without --anchor every anchor that was added is refreshed, or the one that ships if none was.
+    """
+    moment = read_as_of(as_of)
+
+    def refreshed(each: Anchor) -> Trust:
+        with TrustClient(each, as_of=moment) as client:
+            return client.refresh()
+
+    answers = for_each(chosen_anchors(anchor), refreshed)
+    say_warnings(answers)
+    if json:
+        answer_json(trust_document(answers))
+    else:
+        screen = Screen.of_stdout()
+        answer(line for trust in answers for line in trust_lines(screen, trust))
