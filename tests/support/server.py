@@ -40,6 +40,7 @@ __all__ = [
     "endless_headers",
     "gzip_bomb",
     "hang_up",
+    "last_answer",
     "redirect",
     "silence",
     "slow_body",
@@ -197,6 +198,14 @@ class _Server(ThreadingHTTPServer):
         self.stopping = threading.Event()
         self.connections = count(1)
 
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        if self.tls is None:
+            super().finish_request(request, client_address)
+            return
+        request.settimeout(5)
+        with self.tls.wrap_socket(request, server_side=True) as secure:
+            super().finish_request(secure, client_address)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients hang up on a server like this one: no reason to print anything."""
 
@@ -207,9 +216,6 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 0.1
 
     def setup(self) -> None:
-        if self.server.tls is not None:
-            self.request.settimeout(5)
-            self.request = self.server.tls.wrap_socket(self.request, server_side=True)
         self.connection_number = next(self.server.connections)
         super().setup()
 
@@ -295,6 +301,16 @@ def silence() -> Behaviour:
 def hang_up() -> Behaviour:
     """Close the connection without a word."""
     return Exchange.hang_up
+
+
+def last_answer() -> Behaviour:
+    """Answer honestly, then close a connection that the client believes to be alive."""
+
+    def behave(exchange: Exchange) -> None:
+        exchange.send_honestly()
+        exchange.hang_up()
+
+    return behave
 
 
 def slow_body(bytes_per_second: float) -> Behaviour:
