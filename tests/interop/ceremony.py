@@ -1,0 +1,87 @@
+"""A repository as maintainers make it with kedge-repo: founded, signed by threshold, put online, published.
+
+Everything goes through the library functions that the commands call. Keys are made at run time: Ed25519 and ECDSA P-256
+in turn, so that foreign clients read both.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from securesystemslib.signer import Signer
+
+from kedge_repo import plan
+from kedge_repo.catalogue import catalogue_entry
+from kedge_repo.collect import sign_event
+from kedge_repo.found import Charter, Delegate, found_repository
+from kedge_repo.maintain import Wish, change, merge_event
+from kedge_repo.online import sign_online
+from kedge_repo.publickey import parse_public_key
+from kedge_repo.publish.directory import publish
+from kedge_repo.signers import Algorithm, new_key, open_signer
+
+__all__ = ["NPM", "Maintained"]
+
+NPM = "registry.npmjs.org"
+PASSPHRASE = b"made for a test"
+HOLDERS = ("alice", "bob", "carol")
+
+
+class Maintained:
+    """A repository of three root keyholders (two must sign), an npm team and an online key, at ``folder``."""
+
+    def __init__(self, folder: Path, *, now: datetime) -> None:
+        self._folder = folder
+        self._now = now
+        self.public = folder / "public"
+        """The folder that is served."""
+        self._signers: dict[str, Signer] = {}
+        pems = {name: self._new_key(name) for name in (*HOLDERS, "npm-team", "ci")}
+        charter = Charter(
+            name="example",
+            keyholders={name: pems[name] for name in HOLDERS},
+            online={"ci": pems["ci"]},
+            root_threshold=2,
+            targets_threshold=2,
+            delegate_keys={"npm-team": pems["npm-team"]},
+            delegates=(Delegate(role=NPM, keyholders=("npm-team",)),),
+            registries=(catalogue_entry(NPM),),
+        )
+        self.workspace, _ = found_repository(folder / "workspace", charter, now=now)
+        self._finish("alice", "bob", "npm-team")
+
+    @property
+    def initial_root(self) -> bytes:
+        """The first root, from which every client can start."""
+        return (self.public / "metadata" / "1.root.json").read_bytes()
+
+    def replace_target(self, path: str, data: bytes) -> None:
+        """Give a target other bytes, signed by the npm team."""
+        self._change(lambda view: plan.add_target(view, path, data), "npm-team")
+
+    def rotate(self, holder: str, *others: str) -> None:
+        """Give a root keyholder a new key; the old key, the new key and the others sign."""
+        old = self._signers[holder]
+        public = parse_public_key(self._new_key(holder, "-2"))
+        self._change(lambda view: plan.rotate_key(view, holder, public), holder, *others, extra=(old,))
+
+    def _change(self, wish: Wish, *holders: str, extra: tuple[Signer, ...] = ()) -> None:
+        change(self.workspace, wish, now=self._now, reason="a test asked for it")
+        for signer in extra:
+            sign_event(self.workspace, signer)
+        self._finish(*holders)
+
+    def _finish(self, *holders: str) -> None:
+        for holder in holders:
+            sign_event(self.workspace, self._signers[holder])
+        merge_event(self.workspace)
+        sign_online(self.workspace, [self._signers["ci"]], now=self._now)
+        publish(self.workspace, self.public, now=self._now)
+
+    def _new_key(self, name: str, suffix: str = "") -> bytes:
+        algorithm = Algorithm.ECDSA_P256 if len(self._signers) % 2 else Algorithm.ED25519
+        path = self._folder / f"{name}{suffix}.pem"
+        public = new_key(path, algorithm, PASSPHRASE)
+        self._signers[name] = open_signer(f"file:{path}", lambda _: PASSPHRASE)
+        return public.read_bytes()
