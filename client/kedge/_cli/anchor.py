@@ -21,7 +21,7 @@ from kedge.transport import Mirror, open_mirror
 
 __all__ = ["COMMANDS", "HELP", "add", "list_anchors", "remove", "show"]
 
-HELP = "The initial roots that this machine starts from."
+HELP = "The initial roots."
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The anchor's name.")]
 

@@ -16,11 +16,12 @@ from kedge.client import TrustClient
 from kedge.errors import InputError
 from kedge.folders import config_folder
 from kedge.keys import KeySet
+from kedge.registry import find_registry
 from kedge.trust import Trust
 
 __all__ = ["COMMANDS", "HELP", "list_keys", "show"]
 
-HELP = "The keys of registries."
+HELP = "Registries' keys."
 
 
 def show(
@@ -47,9 +48,7 @@ def show(
 def list_keys(
     registries: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[REGISTRY]...", help="Registries' ids; all that the anchors speak for, if none is named."
-        ),
+        typer.Argument(metavar="REGISTRY", help="Registries' ids; all that the anchors speak for, if none is named."),
     ] = None,
     anchor: AnchorName = None,
     as_of: AsOf = None,
@@ -81,6 +80,7 @@ COMMANDS = {"list": list_keys, "show": show}
 
 def _speaker(registry: str, name: str | None) -> Anchor:
     config = config_folder()
+    find_registry(registry).target_path(registry)  # what is no id at all is said before who speaks for it
     return anchors.for_registry(registry, config) if name is None else anchors.load(name, config)
 
 

@@ -14,9 +14,10 @@ __all__ = ["refresh"]
 
 
 def refresh(anchor: AnchorName = None, as_of: AsOf = None, json: Json = False) -> None:
-    """Fetch and verify what is new.
+    """Fetch what is new.
 
-    What passed is kept. Without --anchor every anchor that was added is refreshed, or the one that ships if none was.
+    What passes verification is kept. Without --anchor every anchor that was added is refreshed, or the one that ships
+    if none was.
     """
     moment = read_as_of(as_of)
 

@@ -14,10 +14,10 @@ __all__ = ["status"]
 
 
 def status(anchor: AnchorName = None, json: Json = False) -> None:
-    """Say how far stored trust reaches.
+    """Show stored trust.
 
-    The network is not used. Without --anchor it says so of every anchor that was added, or of the one that ships if
-    none was.
+    It says how far trust reaches, without asking the network. Without --anchor it shows every anchor that was added,
+    or the one that ships if none was.
     """
 
     def stored(each: Anchor) -> Trust:
