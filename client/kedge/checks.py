@@ -371,7 +371,9 @@ def _check_content(meta: MetaFile | TargetFile, data: bytes, *, file: str, role:
         return
     expected, found = fault
     refusal = Refusal(reason=Reason.CONTENT, file=file, role=role, expected=expected, found=found)
-    raise VerificationError(f"{file}: expected {expected}, found {found}", refusal=refusal)
+    raise VerificationError(
+        f"{file}: is not the file that was signed for: expected {expected}, found {found}", refusal=refusal
+    )
 
 
 def _content_fault(meta: MetaFile | TargetFile, data: bytes) -> tuple[str, str] | None:
@@ -383,9 +385,9 @@ def _content_fault(meta: MetaFile | TargetFile, data: bytes) -> tuple[str, str] 
     try:
         meta.verify_length_and_hashes(data)
     except LengthOrHashMismatchError as error:
-        return ", ".join(
-            f"{name} {digest}" for name, digest in sorted(hashes.items())
-        ), f"sha256 {sha256_hex(data)} ({error})"
+        unknown = "Unsupported" in str(error)
+        found = f"{error}, which this machine cannot compute".lower() if unknown else f"sha256 {sha256_hex(data)}"
+        return ", ".join(f"{name} {digest}" for name, digest in sorted(hashes.items())), found
     return None
 
 
