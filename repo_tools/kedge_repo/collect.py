@@ -142,14 +142,19 @@ def own_request(workspace: Workspace, *, event: str | None = None) -> VerifiedRe
     return verify_request(request, start, file=f"event {request.event}")
 
 
-def sign_event(workspace: Workspace, signer: Signer, *, event: str | None = None) -> Imported:
+def sign_event(workspace: Workspace, signer: Signer, *, event: str | None = None, code: str | None = None) -> Imported:
     """Sign an open event inside the workspace, whose own first root is the root that is trusted.
 
+    ``code`` is the request code of what the keyholder was shown; anything else is not signed.
+
     Raises:
-        InputError: there is no such event, or this key has no say in it.
+        InputError: there is no such event, this key has no say in it, or the event has another code by now.
         VerificationError: the event does not follow from the signed metadata.
     """
-    response = sign_request(own_request(workspace, event=event), signer)
+    verified = own_request(workspace, event=event)
+    if code is not None and verified.code != code:
+        raise InputError(f"event {verified.request.event}: has changed since it was shown", hint="review it again")
+    response = sign_request(verified, signer)
     return import_responses(workspace, [("own signature", response)])
 
 

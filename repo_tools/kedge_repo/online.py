@@ -26,7 +26,7 @@ from kedge_repo.publickey import fingerprint
 from kedge_repo.signed import SignedMetadata
 from kedge_repo.workspace import Workspace
 
-__all__ = ["ISSUED_FIELD", "Online", "sign_online"]
+__all__ = ["ISSUED_FIELD", "Online", "online_keyholders", "sign_online"]
 
 ISSUED_FIELD = "x-kedge-issued"
 
@@ -72,6 +72,16 @@ def sign_online(workspace: Workspace, signers: Sequence[Signer], *, now: datetim
         timestamp=timestamp.signed.version,
         expires=timestamp.signed.expires,
     )
+
+
+def online_keyholders(workspace: Workspace) -> tuple[str, ...]:
+    """The keyholders of snapshot and timestamp, by the policy.
+
+    Raises:
+        InputError: the policy cannot be read.
+    """
+    roles = workspace.policy().roles
+    return tuple(dict.fromkeys((*roles["snapshot"].keyholders, *roles["timestamp"].keyholders)))
 
 
 def _require_unexpired(signed: SignedMetadata, now: datetime) -> None:

@@ -99,7 +99,7 @@ def review(verified: VerifiedRequest) -> Review:
                 algorithm=algorithm(key),
                 fingerprint=fingerprint(key),
             )
-            for keyid, key in keys.items()
+            for keyid, key in sorted(keys.items(), key=lambda item: label[item[0]])
         ),
         code=verified.code,
     )
@@ -141,7 +141,7 @@ def _targets_facts(old: Targets | None, new: Targets, label: Mapping[str, str]) 
         paths = ", ".join(role.paths or ["paths by hash prefix"])
         was = before.get(name)
         if was is None or was.paths != role.paths or was.terminating != role.terminating:
-            ends = "and nobody else" if role.terminating else "first"
+            ends = "and asks no role after it" if role.terminating else "before the roles after it"
             yield f"delegates {paths} to {name}, {ends}"
         yield from _who(name, was, role, label)
     yield from (f"delegates no longer to {name}" for name in before if name not in after)

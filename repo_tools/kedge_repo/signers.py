@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 
@@ -31,8 +31,18 @@ from securesystemslib.signer import CryptoSigner, Key, Signer
 from kedge.errors import InputError
 from kedge_repo import disk
 from kedge_repo.publickey import fingerprint
+from kedge_repo.workspace import Workspace
 
-__all__ = ["Algorithm", "KeyProtection", "Passphrase", "ask_passphrase", "new_key", "open_signer", "passphrase_from"]
+__all__ = [
+    "Algorithm",
+    "KeyProtection",
+    "Passphrase",
+    "ask_passphrase",
+    "new_key",
+    "open_keyholders",
+    "open_signer",
+    "passphrase_from",
+]
 
 Passphrase = Callable[[str], bytes]
 """Asked with what the passphrase is for (``/home/alice/alice.pem``); gives the passphrase."""
@@ -60,8 +70,11 @@ def open_signer(
     *,
     public: Key | None = None,
     protection: KeyProtection = KeyProtection.ENCRYPTED,
+    folder: Path | None = None,
 ) -> Signer:
     """Open the private key at ``location``; with ``public``, it must be the private half of that key.
+
+    A relative path is taken from ``folder`` (default: the working folder).
 
     Raises:
         InputError: there is no such key, it cannot be opened, or it is another key than ``public``.
@@ -69,7 +82,7 @@ def open_signer(
     scheme, separator, rest = location.partition(":")
     if not separator or scheme != "file":
         raise InputError(f'{location}: is not a key location that this kedge-repo opens, expected "file:PATH"')
-    path = Path(rest).expanduser()
+    path = (folder or Path()) / Path(rest).expanduser()
     private = _load(path, passphrase, protection)
     signer = CryptoSigner(private)
     if public is not None and fingerprint(signer.public_key) != fingerprint(public):
@@ -78,6 +91,35 @@ def open_signer(
             f"expected {fingerprint(public)}"
         )
     return signer
+
+
+def open_keyholders(
+    workspace: Workspace,
+    names: Sequence[str],
+    passphrase: Passphrase,
+    *,
+    protection: KeyProtection = KeyProtection.ENCRYPTED,
+) -> tuple[Signer, ...]:
+    """Open the keys of keyholders at the locations that the policy names.
+
+    Raises:
+        InputError: the policy has no such keyholder, or no location for one, or a key there cannot be opened.
+    """
+    policy = workspace.policy()
+    public = workspace.keys(policy)
+    signers: list[Signer] = []
+    for name in names:
+        if name not in policy.keyholders:
+            raise InputError(f'kedge-repo.toml: keyholders: there is no keyholder "{name}"')
+        location = policy.keyholders[name].location
+        if location is None:
+            raise InputError(
+                f"kedge-repo.toml: keyholders.{name}.location: is missing", hint="name the key with --key URI"
+            )
+        signers.append(
+            open_signer(location, passphrase, public=public[name], protection=protection, folder=workspace.root)
+        )
+    return tuple(signers)
 
 
 def new_key(

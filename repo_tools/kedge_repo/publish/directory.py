@@ -77,7 +77,7 @@ def write_files(files: PublishedFiles, folder: Path, *, replayed: int = 0) -> Pu
 
 
 def _destinations(workspace: Workspace) -> list[Path]:
-    folders = [workspace.root / destination.folder for destination in workspace.policy().destinations]
+    folders = [(workspace.root / destination.folder).resolve() for destination in workspace.policy().destinations]
     if not folders:
         raise InputError("kedge-repo.toml: destination: is missing", hint="name a folder: kedge-repo publish FOLDER")
     return folders

@@ -1,0 +1,25 @@
+"""The command ``kedge-repo``: loads the command line, which needs the extra ``cli``, or says how to install it."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+_EXTRA = frozenset({"typer", "tomlkit"})
+
+
+def main() -> int:
+    """Run ``kedge-repo`` with this process's arguments; the result is the exit code."""
+    try:
+        from kedge_repo._cli.app import run
+    except ModuleNotFoundError as missing:
+        if missing.name not in _EXTRA:
+            raise
+        print("kedge-repo: the command line needs: pip install 'kedge[cli]'", file=sys.stderr)
+        return 2
+    return run(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

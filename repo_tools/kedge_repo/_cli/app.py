@@ -1,0 +1,61 @@
+"""The application ``kedge-repo``: its verbs, its help, and how errors become exit codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from kedge._version import __version__
+from kedge.errors import ExitCode, KedgeError
+from kedge_repo._cli import event, init, key, online, publish, sign, status, target
+from kedge_repo._cli.output import answer, report, say
+
+__all__ = ["app", "run"]
+
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    name="kedge-repo",
+    help="Sign and publish the keys of package registries: offline, by threshold, seeing what is signed.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings=_SETTINGS,
+)
+app.command("init")(init.init)
+app.command("status")(status.status)
+app.add_typer(target.app, name="target")
+app.add_typer(key.app, name="key")
+app.add_typer(event.app, name="event")
+app.command("sign")(sign.sign)
+app.command("online")(online.online)
+app.command("publish")(publish.publish)
+
+
+@app.callback(invoke_without_command=True)
+def _begin(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        answer(f"kedge-repo {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        answer(context.get_help())
+        raise typer.Exit
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; the result is the exit code."""
+    try:
+        app(args=list(arguments), prog_name="kedge-repo")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else ExitCode.DONE
+    except KedgeError as error:
+        report(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        say("kedge-repo: interrupted")
+        return ExitCode.INTERRUPTED
+    return ExitCode.DONE

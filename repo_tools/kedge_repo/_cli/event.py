@@ -1,0 +1,161 @@
+"""``kedge-repo event``: how far a signing event has come, and what moves it on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kedge.document import blame_user, format_time
+from kedge.errors import InputError
+from kedge_repo import disk
+from kedge_repo._cli.options import AsJson, EventName, WorkspaceFolder, open_workspace
+from kedge_repo._cli.output import answer, answer_json, say
+from kedge_repo.collect import (
+    EventStatus,
+    GroupStatus,
+    Imported,
+    event_status,
+    export_request,
+    import_responses,
+    own_request,
+)
+from kedge_repo.maintain import cancel_event, merge_event
+from kedge_repo.request import Response
+from kedge_repo.requestcode import request_code
+from kedge_repo.review import review as review_request
+
+__all__ = ["app", "tell_imported"]
+
+app = typer.Typer(help="Signing events: status, review, export, import, merge, cancel.", no_args_is_help=True)
+
+
+@app.command("status")
+def status(event: EventName = None, folder: WorkspaceFolder = None, as_json: AsJson = False) -> None:
+    """Show who signed and who is missing."""
+    found = event_status(open_workspace(folder), event=event)
+    if as_json:
+        answer_json(_value(found))
+    else:
+        answer(*_lines(found))
+
+
+@app.command("review")
+def review(event: EventName = None, folder: WorkspaceFolder = None) -> None:
+    """Show in words what the event changes, and its request code."""
+    answer(*review_request(own_request(open_workspace(folder), event=event)).lines())
+
+
+@app.command("export")
+def export(
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to (default: <event>.request.json).")
+    ] = None,
+    event: EventName = None,
+    folder: WorkspaceFolder = None,
+) -> None:
+    """Write the event's signing request: one file, to be handed to keyholders."""
+    request = export_request(open_workspace(folder), event=event)
+    path = out or Path(f"{request.event}.request.json")
+    disk.replace(path, request.to_bytes())
+    say(f"request code: {request_code(request)}")
+    answer(str(path))
+
+
+@app.command("import")
+def import_(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Responses from keyholders.")],
+    folder: WorkspaceFolder = None,
+) -> None:
+    """Take in responses; every signature is verified."""
+    workspace = open_workspace(folder)
+    responses = []
+    for file in files:
+        data = disk.read(file, what="response")
+        with blame_user(str(file)):
+            responses.append((str(file), Response.from_bytes(data)))
+    tell_imported(import_responses(workspace, responses))
+
+
+@app.command("merge")
+def merge(event: EventName = None, folder: WorkspaceFolder = None) -> None:
+    """Make an event that has all its signatures part of the signed metadata."""
+    merged = merge_event(open_workspace(folder), event=event)
+    say(f"merged event {merged.event}; sign snapshot and timestamp with kedge-repo online")
+    answer(*(f"{role} version {version}" for role, version in merged.versions.items()))
+
+
+@app.command("cancel")
+def cancel(
+    event: EventName = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    folder: WorkspaceFolder = None,
+) -> None:
+    """Throw an event away, with its signatures."""
+    workspace = open_workspace(folder)
+    found = event_status(workspace, event=event)
+    signatures = sum(len(group.have) for role in found.roles for group in role.groups)
+    if not yes:
+        raise InputError(f"event {found.name}: would be lost, with {signatures} signatures", hint="say so with --yes")
+    answer(cancel_event(workspace, event=found.name))
+
+
+def tell_imported(imported: Imported) -> None:
+    """Print what came in; the answer is a line for each signature."""
+    answer(*(f"{role}: signed by {keyholder}" for role, keyholder in imported.added))
+    for role, keyholder in imported.held:
+        say(f"{role}: the signature of {keyholder} was there already")
+    if imported.due:
+        say(f"event {imported.event} has all its signatures: merge it with kedge-repo event merge")
+    else:
+        say(f"event {imported.event} needs more signatures: see kedge-repo event status")
+
+
+def _lines(found: EventStatus) -> Iterator[str]:
+    yield f"event {found.name}, opened {format_time(found.opened)}"
+    yield f"reason: {found.reason}"
+    yield from (f"- {change}" for change in found.changes)
+    for role in found.roles:
+        yield ""
+        yield f"{role.role} version {role.version}"
+        yield from (f"  {line}" for group in role.groups for line in _group(group))
+    yield ""
+    yield "all signatures are here: merge it" if found.due else "more signatures are needed"
+
+
+def _group(group: GroupStatus) -> Iterator[str]:
+    yield f"{len(group.have)} of {group.threshold} that {group.asked_by} asks for"
+    yield f"  signed:  {', '.join(group.have) or 'nobody'}"
+    if group.missing:
+        yield f"  {'missing' if group.need else 'not yet'}: {', '.join(group.missing)}"
+
+
+def _value(found: EventStatus) -> dict[str, object]:
+    return {
+        "format": "kedge.event-status/1",
+        "name": found.name,
+        "reason": found.reason,
+        "opened": format_time(found.opened),
+        "changes": list(found.changes),
+        "due": found.due,
+        "roles": [
+            {
+                "role": role.role,
+                "version": role.version,
+                "payload_sha256": role.payload_sha256,
+                "groups": [
+                    {
+                        "asked_by": group.asked_by,
+                        "threshold": group.threshold,
+                        "have": list(group.have),
+                        "missing": list(group.missing),
+                        "need": group.need,
+                    }
+                    for group in role.groups
+                ],
+            }
+            for role in found.roles
+        ],
+    }

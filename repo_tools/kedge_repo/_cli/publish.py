@@ -1,0 +1,27 @@
+"""``kedge-repo publish``: write the repository to a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kedge_repo._cli.options import WorkspaceFolder, open_workspace, present
+from kedge_repo._cli.output import answer, say
+from kedge_repo.publish.directory import publish as publish_workspace
+
+__all__ = ["publish"]
+
+
+def publish(
+    destination: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="Where to (default: the policy's destinations).")
+    ] = None,
+    folder: WorkspaceFolder = None,
+) -> None:
+    """Replay the metadata from every root ever published, then write it: the timestamp last."""
+    for published in publish_workspace(open_workspace(folder), destination, now=present()):
+        say(f"read back {published.replayed} times, by kedge and by python-tuf, from every root")
+        say(f"{published.folder}: timestamp version {published.timestamp}, {len(published.written)} new files")
+        answer(*(str(published.folder / path) for path in published.written))

@@ -1,0 +1,108 @@
+"""``kedge-repo sign``: sign an event of the workspace, or a request that was handed over."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from securesystemslib.signer import Signer
+
+from kedge.document import blame_user
+from kedge.errors import InputError
+from kedge_repo import disk
+from kedge_repo._cli.event import tell_imported
+from kedge_repo._cli.options import (
+    AllowUnencrypted,
+    EventName,
+    PassphraseFd,
+    WorkspaceFolder,
+    open_workspace,
+    passphrase_source,
+    protection_of,
+)
+from kedge_repo._cli.output import answer, say
+from kedge_repo.collect import own_request, sign_event
+from kedge_repo.keyholder import FirstCeremony, TrustedRoot, VerifiedRequest, sign_request, verify_request
+from kedge_repo.publickey import fingerprint
+from kedge_repo.request import Request
+from kedge_repo.review import review
+from kedge_repo.signers import open_keyholders, open_signer
+
+__all__ = ["sign"]
+
+
+def sign(
+    request: Annotated[
+        Path | None, typer.Argument(metavar="[REQUEST]", help="A request file; without one, the workspace's event.")
+    ] = None,
+    key: Annotated[str | None, typer.Option("--key", metavar="URI", help="Your private key: file:PATH.")] = None,
+    as_keyholder: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Use the key location that the policy has for NAME.")
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option("--root", metavar="FILE", help="A root of this repository that you trust.")
+    ] = None,
+    first_ceremony: Annotated[
+        bool, typer.Option("--first-ceremony", help="There is no root yet: this repository begins now.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where the response goes.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Sign what is shown without being asked.")] = False,
+    event: EventName = None,
+    passphrase_fd: PassphraseFd = None,
+    unencrypted: AllowUnencrypted = False,
+    folder: WorkspaceFolder = None,
+) -> None:
+    """Show what is to be signed, in words, and sign it.
+
+    With REQUEST, only that file, a root that you trust and your key are needed; the response is written to a file.
+    """
+
+    def signer() -> Signer:
+        secret, protection = passphrase_source(passphrase_fd), protection_of(unencrypted)
+        if key is not None:
+            return open_signer(key, secret, protection=protection)
+        if as_keyholder is None:
+            raise InputError("sign: say which key with --key URI, or --as NAME")
+        return open_keyholders(open_workspace(folder), [as_keyholder], secret, protection=protection)[0]
+
+    if request is None:
+        workspace = open_workspace(folder)
+        verified = own_request(workspace, event=event)
+        _show(verified, yes)
+        tell_imported(sign_event(workspace, signer(), event=verified.request.event, code=verified.code))
+        return
+    verified = _handed_over(request, root, first_ceremony)
+    _show(verified, yes)
+    opened = signer()
+    response = sign_request(verified, opened)
+    path = out or Path(f"{response.event}.{fingerprint(opened.public_key)[:8]}.response.json")
+    disk.replace(path, response.to_bytes())
+    answer(str(path))
+
+
+def _handed_over(request: Path, root: Path | None, first_ceremony: bool) -> VerifiedRequest:
+    if (root is None) == (not first_ceremony):
+        raise InputError(
+            "sign: a request needs a root that you trust: --root FILE",
+            hint="only before anything is signed at all, say --first-ceremony instead",
+        )
+    data = disk.read(request, what="request")
+    with blame_user(str(request)):
+        parsed = Request.from_bytes(data)
+    start: TrustedRoot | FirstCeremony = FirstCeremony.NOTHING_IS_SIGNED_YET
+    if root is not None:
+        start = TrustedRoot(data=disk.read(root, what="root", max_bytes=1_000_000), file=str(root))
+    return verify_request(parsed, start, file=str(request))
+
+
+def _show(verified: VerifiedRequest, yes: bool) -> None:
+    say(*review(verified).lines(), "")
+    if yes:
+        return
+    if not os.isatty(0):
+        raise InputError("sign: there is no terminal to ask on", hint="review the event, then sign with --yes")
+    if not typer.confirm("The others were read the same code, and this is what you want to sign?", err=True):
+        say("nothing was signed")
+        raise typer.Exit(1)
