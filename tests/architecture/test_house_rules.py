@@ -111,7 +111,8 @@ def test_a_module_is_one_idea_and_so_is_a_function(module: Path) -> None:
     assert len(lines) <= MAX_MODULE_LINES
     long = {}
     for function in functions(tree):
-        count = len(lines & set(range(function.lineno, (function.end_lineno or function.lineno) + 1)))
+        # From the first statement on: a command's options stand in its signature, and take a line each.
+        count = len(lines & set(range(function.body[0].lineno, (function.end_lineno or function.lineno) + 1)))
         if count > MAX_FUNCTION_LINES:
             long[function.name] = count
     assert long == {}

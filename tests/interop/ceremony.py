@@ -56,6 +56,10 @@ class Maintained:
         """The first root, from which every client can start."""
         return (self.public / "metadata" / "1.root.json").read_bytes()
 
+    def signer(self, name: str) -> Signer:
+        """The present key of a keyholder."""
+        return self._signers[name]
+
     def replace_target(self, path: str, data: bytes) -> None:
         """Give a target other bytes, signed by the npm team."""
         self._change(lambda view: plan.add_target(view, path, data), "npm-team")

@@ -1,0 +1,123 @@
+"""What the programs really write fits the schemas: files in a state folder and a workspace, and answers to ``--json``.
+
+One repository is made with kedge-repo's library functions, and read and shown by both commands as processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from architecture import schemas
+from interop.ceremony import NPM, Maintained
+from kedge_repo import plan
+from kedge_repo.collect import export_request, own_request
+from kedge_repo.keyholder import sign_request
+from kedge_repo.maintain import change
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def maintained(tmp_path_factory: pytest.TempPathFactory) -> Maintained:
+    """A published repository with a signing event open for the next change."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    made = Maintained(tmp_path_factory.mktemp("repository"), now=now)
+    change(made.workspace, lambda view: plan.add_target(view, f"{NPM}/more.json", b"{}"), now=now, reason="more")
+    change(made.workspace, lambda view: plan.remove_target(view, f"{NPM}/keys.json"), now=now)
+    return made
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that holds what kedge keeps: ``state`` and ``config``."""
+    return tmp_path_factory.mktemp("machine")
+
+
+@pytest.fixture(scope="module")
+def run(maintained: Maintained, machine: Path) -> Run:
+    """``run(program, *arguments)`` gives the JSON answer of a command; the anchor ``example`` was added before."""
+    places = {"KEDGE_STATE_DIR": str(machine / "state"), "KEDGE_CONFIG_DIR": str(machine / "config")}
+    root = maintained.public / "metadata" / "1.root.json"
+
+    def command(program: str, *arguments: object) -> Any:
+        line = [sys.executable, "-m", program, *map(str, arguments), "--json"]
+        done = subprocess.run(line, env={**os.environ, **places}, cwd=machine, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    added = command(
+        "kedge", "anchor", "add", "example", "--root", root, "--mirror", maintained.public, "--registry", NPM
+    )
+    assert schemas.faults("anchors", added) == []
+    command("kedge", "refresh")
+    return command
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("trust", "refresh"),
+        ("trust", "status"),
+        ("keys", f"keys show {NPM}"),
+        ("keys", "keys list"),
+        ("anchors", "anchor list"),
+        ("anchors", "anchor show example"),
+        ("anchors", "anchor show sigstore"),
+    ],
+)
+def test_an_answer_of_the_client_fits_its_schema(run: Run, name: str, arguments: str) -> None:
+    assert schemas.faults(name, run("kedge", *arguments.split())) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("repo-status", "status"), ("event-status", "event status"), ("key-list", "key list")]
+)
+def test_an_answer_of_the_repository_tool_fits_its_schema(
+    run: Run, maintained: Maintained, name: str, arguments: str
+) -> None:
+    assert schemas.faults(name, run("kedge_repo", *arguments.split(), "-w", maintained.workspace.root)) == []
+
+
+def test_the_answer_of_the_demo_fits_its_schema(run: Run, tmp_path: Path) -> None:
+    assert schemas.faults("demo", run("kedge", "demo", "--keep", tmp_path / "kept")) == []
+    assert schemas.faults("demo", run("kedge", "demo")) == []
+
+
+def test_what_a_client_keeps_fits_its_schemas(run: Run, machine: Path) -> None:
+    run("kedge", "keys", "show", NPM)
+    state = machine / "state" / "example"
+    for name in ("state", "floors"):
+        assert schemas.faults(name, json.loads((state / f"{name}.json").read_bytes())) == []
+    anchors = [machine / "config" / "anchors" / "example", *(REPOSITORY / "client/kedge/_anchors").iterdir()]
+    for folder in anchors:
+        assert schemas.faults("anchor", tomllib.loads((folder / "anchor.toml").read_text())) == []
+
+
+def test_what_maintainers_keep_and_send_fits_its_schemas(maintained: Maintained) -> None:
+    workspace = maintained.workspace
+    assert schemas.faults("policy", tomllib.loads((workspace.root / "kedge-repo.toml").read_text())) == []
+    (event,) = (workspace.root / "events").glob("*/event.json")
+    assert schemas.faults("event", json.loads(event.read_bytes())) == []
+    request = export_request(workspace)
+    assert schemas.faults("request", json.loads(request.to_bytes())) == []
+    response = sign_request(own_request(workspace), maintained.signer("npm-team"))
+    assert schemas.faults("response", json.loads(response.to_bytes())) == []
+
+
+def test_the_catalogue_that_ships_fits_its_schema() -> None:
+    entries = sorted((REPOSITORY / "metadata" / "registries").glob("*.json"))
+    assert entries
+    for entry in entries:
+        assert schemas.faults("catalogue", json.loads(entry.read_bytes())) == []
