@@ -23,6 +23,7 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -101,7 +102,7 @@ class Store:
             if self.blob(digest) is not None:
                 os.utime(path, follow_symlinks=False)  # in use again: not among the first to be cleared away
                 return digest
-            _make_folder(path.parent)
+            _make_folder(path.parent, ours=True)
             _write(path, data)
         return digest
 
@@ -189,8 +190,10 @@ def _blaming(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path, *, ours: bool = False) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if ours and folder.is_symlink():
+        raise OSError(errno.ELOOP, "is a symbolic link, expected a folder", str(folder))
 
 
 def _read(path: Path, max_bytes: int | None) -> bytes | None:

@@ -33,8 +33,7 @@ class DirectoryTransport:
             VerificationError: the file is longer than allowed.
         """
         base = self._areas[request.area]
-        # Paths come quoted for URLs; a folder holds the plain names, as a web server that serves it would look for.
-        path = base.joinpath(*(unquote(segment) for segment in request.path.split("/")))
+        path = base.joinpath(*map(_file_name, request.path.split("/")))
         try:
             with path.open("rb") as file:
                 data = file.read(request.max_bytes + 1)
@@ -51,6 +50,12 @@ class DirectoryTransport:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def _file_name(segment: str) -> str:
+    """One segment of a quoted path as one file name: plain where that is one, as it is where it would be more."""
+    plain = unquote(segment)
+    return segment if plain in ("", ".", "..") or "/" in plain or "\0" in plain else plain
 
 
 def too_large(file: str, max_bytes: int) -> VerificationError:
