@@ -125,7 +125,7 @@ def test_a_role_with_other_bytes_than_the_snapshot_names_is_refused(
 ) -> None:
     with repo.lying():
         repo.replace(repo.path_of(role), repo.files[repo.path_of(role)].replace(b'"', b"'", 1))
-        refused(driver, PATH, Reason.CONTENT, f"{role}.json: expected sha256")
+        refused(driver, PATH, Reason.CONTENT, f"{role}.json: ", "expected sha256")
     assert driver.target(PATH) == b"{}"
 
 
