@@ -29,6 +29,8 @@ from kedge.transport import Mirror
 __all__ = ["Anchor", "add", "configured", "for_registry", "load", "names", "remove", "shipped"]
 
 _SHIPPED = Path(__file__).with_name("_anchors")
+_NONE = timedelta(0)
+_MAX_SECONDS = 3_155_760_000  # a hundred years
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _REGISTRY = r"[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9@_][A-Za-z0-9._@-]*)*"
 
@@ -49,8 +51,8 @@ class Anchor:
     mirrors: tuple[Mirror, ...]
     registries: tuple[str, ...] = ()
     not_before: datetime | None = None
-    max_staleness: timedelta = timedelta(0)
-    refresh_after: timedelta = timedelta(0)
+    max_staleness: timedelta = _NONE
+    refresh_after: timedelta = _NONE
 
     @classmethod
     def from_toml(cls, name: str, text: bytes, initial_root: bytes) -> Anchor:
@@ -72,12 +74,7 @@ class Anchor:
         for index, registry in enumerate(registries):
             if re.fullmatch(_REGISTRY, registry, re.ASCII) is None:
                 raise DocumentError(f"registries[{index}]", "must be a registry's id, such as a host name")
-        staleness, after = timedelta(0), timedelta(0)
-        if "freshness" in fields:
-            freshness = fields.table("freshness")
-            staleness = timedelta(seconds=freshness.optional("max_staleness_s", freshness.integer) or 0)
-            after = timedelta(seconds=freshness.optional("refresh_after_s", freshness.integer) or 0)
-            freshness.end()
+        staleness, after = _freshness(fields.table("freshness")) if "freshness" in fields else (_NONE, _NONE)
         anchor = cls(
             name=name,
             initial_root=initial_root,
@@ -224,6 +221,15 @@ def _check_root(data: bytes, file: str) -> None:
         checks.begin(data, file=file)
     except VerificationError as error:
         raise InputError(error.message, hint="an anchor's root is a TUF root signed by its own keys") from error
+
+
+def _freshness(table: Fields) -> tuple[timedelta, timedelta]:
+    seconds = [
+        table.integer(name, maximum=_MAX_SECONDS) if name in table else 0
+        for name in ("max_staleness_s", "refresh_after_s")
+    ]
+    table.end()
+    return timedelta(seconds=seconds[0]), timedelta(seconds=seconds[1])
 
 
 def _mirror(entry: Fields) -> Mirror:
