@@ -169,7 +169,7 @@ def test_a_command_without_the_extra_says_how_to_install_it(bare: Path, command:
     assert done.stderr == f"{command}: the command line needs: pip install 'kedge[cli]'\n"
 
 
-def test_pip_install_of_the_wheel_with_the_extra_brings_both_commands(
+def test_pip_install_of_the_wheel_with_the_extra_brings_both_commands_and_the_demo(
     install: Callable[..., Path], wheel: Path
 ) -> None:
     programs = install(f"{wheel}[cli]")
@@ -178,6 +178,9 @@ def test_pip_install_of_the_wheel_with_the_extra_brings_both_commands(
         done = run(programs / command, "--help")
         assert (done.returncode, done.stderr) == (0, "")
         assert "Usage: " in done.stdout
+    played = run(programs / "kedge", "demo", "--json", cwd=programs)
+    assert (played.returncode, played.stderr) == (0, "")
+    assert json.loads(played.stdout)["kept"] is True
 
 
 def test_pip_install_editable_runs_the_checkout_itself(install: Callable[..., Path], tmp_path: Path) -> None:

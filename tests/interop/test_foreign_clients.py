@@ -5,7 +5,10 @@ Each reading client has its control in the same test: one changed byte, and it r
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,3 +76,13 @@ def test_a_foreign_client_refuses_one_changed_byte(
         new_reader("refusing", maintained.initial_root).read(server.url, [KEYS])
     with HostileServer(maintained.public) as server:
         assert new_reader("reading", maintained.initial_root).read(server.url, [KEYS]).root == 1
+
+
+def test_a_foreign_client_reads_what_the_demo_leaves(new_reader: MakeReader, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "kedge", "demo", "--keep", str(tmp_path / "kept"), "--json"]
+    played = subprocess.run(command, capture_output=True, text=True)
+    assert played.returncode == 0, played.stderr
+    published = Path(json.loads(played.stdout)["repository"])
+    with HostileServer(published) as server:
+        found = new_reader("client", (published / "metadata" / "1.root.json").read_bytes()).read(server.url, [KEYS])
+    assert json.loads(found.targets[KEYS]) == json.loads(catalogue_entry(NPM).target_bytes)
