@@ -59,7 +59,7 @@ class Screen:
 
     def rows(self, rows: Sequence[tuple[str, str] | tuple[str, str, Tone]]) -> list[str]:
         """Labels and values, aligned; the tone is the value's first word's."""
-        indent = 4 + max((len(label) for label, *_ in rows), default=0)
+        indent = 4 + max((len(visible(label)) for label, *_ in rows), default=0)
         if self.columns is not None and self.columns - indent < MIN_VALUE_COLUMNS:
             indent = 4
         lines: list[str] = []
