@@ -150,9 +150,11 @@ class World:
         return bool(records or blobs)
 
     def floors(self) -> dict[str, Any]:
-        """The floors as they stand on disk."""
-        path = self.folder / "floors.json"
-        floors: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+        """The floors as they stand on disk; none, where the file is damaged or not there."""
+        try:
+            floors: dict[str, Any] = json.loads((self.folder / "floors.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
         return floors
 
 
