@@ -44,9 +44,12 @@ def key_lines(screen: Screen, keys: KeySet, trust: Trust, *, pem: bool) -> list[
         lines += ["", *screen.heading(first.id), *screen.rows(rows)]
         if pem:
             lines += ["", *(first.pem or f"(no PEM form: {first.format.value})").splitlines()]
-    gone = [keyid for keyid in keys.revoked if all(key.id != keyid for key in keys.keys)]
-    if gone:
-        lines += ["", *screen.heading("revoked, and no longer listed"), *screen.rows([(keyid, "") for keyid in gone])]
+    if gone := _gone(keys):
+        lines += [
+            "",
+            *screen.heading("revoked, and no longer in the key document"),
+            *screen.rows([(keyid, "") for keyid in gone]),
+        ]
     document: list[Row] = [
         ("document", keys.target),
         ("sha256", keys.sha256),
@@ -63,6 +66,7 @@ def key_list_lines(screen: Screen, keys: KeySet, trust: Trust) -> list[str]:
         for status in dict.fromkeys(key.status for key in entries):
             usages = ", ".join(dict.fromkeys(usage for key in entries if key.status is status for usage in key.usages))
             rows.append((status.value, f"{entries[0].id} {usages}"))
+    rows += [(KeyStatus.REVOKED.value, f"{keyid} (no longer in the key document)") for keyid in _gone(keys)]
     return [*screen.heading(f"{keys.registry} (anchor {trust.anchor})"), *screen.rows(rows)]
 
 
@@ -122,6 +126,12 @@ def _by_id(keys: KeySet) -> list[list[RegistryKey]]:
     for key in keys.keys:
         found.setdefault(key.id, []).append(key)
     return list(found.values())
+
+
+def _gone(keys: KeySet) -> list[str]:
+    """The revoked keyids that no longer stand in the key document."""
+    present = {key.id for key in keys.keys}
+    return [keyid for keyid in keys.revoked if keyid not in present]
 
 
 def _window(key: RegistryKey) -> str:
