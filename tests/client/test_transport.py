@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import ipaddress
 import socket
-import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from kedge.errors import FetchError, InputError, KedgeError, Reason, VerificationError
 from kedge.transport import Deadline, Mirror, open_mirror
 from kedge.transport.directory import DirectoryTransport
 from kedge.transport.http import HttpLimits, HttpTransport
 from kedge.workflow import MISSING, Area, Fetch
+from support.certificates import server_certificate
 from support.server import (
     Behaviour,
     HostileServer,
@@ -320,7 +314,7 @@ def test_a_name_that_does_not_resolve_says_so() -> None:
 
 
 def test_a_certificate_that_is_not_trusted_says_so(tmp_path: Path) -> None:
-    context, ca_file = certificate(tmp_path)
+    context, ca_file = server_certificate(tmp_path)
     with HostileServer(FILES, tls=context) as server:
         with opened(server) as transport:
             fails(lambda: transport.get(A, Deadline(5)), f"{server.url}/metadata/a: TLS fails: ", "certificate")
@@ -334,7 +328,7 @@ def test_plain_http_where_tls_is_expected_says_so(server: HostileServer) -> None
 
 
 def test_a_redirect_from_https_to_http_is_refused(tmp_path: Path) -> None:
-    context, ca_file = certificate(tmp_path)
+    context, ca_file = server_certificate(tmp_path)
     with HostileServer(FILES, tls=context) as server, opened(server, ca_file=str(ca_file)) as transport:
         server.misbehave("metadata/a", redirect(server.url.replace("https:", "http:") + "/metadata/b"))
         error = fails(lambda: transport.get(A, Deadline(5)), "redirects to another origin")
@@ -427,31 +421,3 @@ def test_a_mirror_is_opened_by_its_address(folder: Path) -> None:
 def test_an_address_that_is_not_to_be_used_is_the_users_fault(url: str) -> None:
     with pytest.raises(InputError):
         open_mirror(Mirror(url=url))
-
-
-def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """A server's TLS context for 127.0.0.1, and the file of the authority that vouches for it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kedge test")])
-    now = dt.datetime.now(dt.UTC)
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    public = folder / "ca.pem"
-    public.write_bytes(built.public_bytes(serialization.Encoding.PEM))
-    private = folder / "key.pem"
-    private.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(public, private)
-    return context, public

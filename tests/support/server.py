@@ -382,8 +382,9 @@ def cut_body(after: int = 10) -> Behaviour:
     """Declare the honest length, send a part, hang up."""
 
     def behave(exchange: Exchange) -> None:
-        body = exchange.honest or b"{}"
-        exchange.send(200, body[:after], {"Content-Length": str(len(body))})
+        body = exchange.honest if exchange.honest is not None else b"this is not found"
+        code = 200 if exchange.honest is not None else 404
+        exchange.send(code, body[:after], {"Content-Length": str(len(body))})
         exchange.hang_up()
 
     return behave
