@@ -27,7 +27,7 @@ from kedge.anchor import Anchor
 from kedge.checks import Freshness
 from kedge.clock import Clock, SystemClock
 from kedge.document import format_time
-from kedge.errors import FetchError, InputError, StoreError, VerificationError
+from kedge.errors import ExpiredError, FetchError, InputError, Reason, StoreError, VerificationError
 from kedge.folders import config_folder, state_folder
 from kedge.keys import KeySet
 from kedge.registry import find_registry, read_served_keys
@@ -88,12 +88,17 @@ class TrustClient:
         """
         session, freshness = self._open(), self._freshness()
         state = self._restored(session)
-        steps = workflow.refresh(state, freshness, recorded=session.recorded, limits=self._limits)
+        steps = workflow.refresh(
+            state,
+            freshness,
+            recorded=session.recorded,
+            limits=self._limits,
+            check_chain=session.require_anchor,
+        )
         try:
             state = self._run(steps, session)
         except FetchError as error:
             return self._fall_back(error)
-        session.require_anchor(state)
         freshness = freshness.above(state.floors)
         state = state.raise_floors(_time_floor(state, freshness))
         session.settle(fetched=self._clock.now(), source=self._reach().source)
@@ -180,6 +185,8 @@ class TrustClient:
         self.close()
 
     def _ready(self) -> _Answering:
+        if self._answering is not None and not self._is_still_fresh(self._answering):
+            self._answering = None
         if self._answering is None and self.anchor.refresh_after and self._as_of is None:
             with suppress(StoreError, VerificationError):
                 self._use_recent(self.status())
@@ -188,6 +195,17 @@ class TrustClient:
         if self._answering is None:
             raise RuntimeError("a refresh leaves something to answer from, or raises")
         return self._answering
+
+    def _is_still_fresh(self, answering: _Answering) -> bool:
+        # A client may live long: what was fresh when it was fetched is judged by the clock again.
+        freshness = self._freshness().above(answering.state.floors)
+        try:
+            checks.require_fresh(answering.state, freshness)
+        except ExpiredError:
+            return False
+        trust = replace(answering.trust, reference_time=freshness.reference_time)
+        self._answering = replace(answering, freshness=freshness, trust=trust)
+        return True
 
     def _use_recent(self, stored: Trust) -> None:
         # An answer from the future is no answer that is young: the clock was set back since.
@@ -222,6 +240,8 @@ class TrustClient:
             return _drive(steps, session, lambda request: transport.get(request, deadline))
         except VerificationError as error:
             session.commit_reached()
+            if error.refusal.reason is Reason.ANCHOR:
+                raise  # no fault of whoever serves
             raise error.served_by(transport.source) from error
         except BaseException:
             session.commit_reached()

@@ -21,7 +21,7 @@ Source: TUF 1.0.34 §5, TAP 15 for hash bins.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, TypeAlias, TypeVar
@@ -152,11 +152,17 @@ def restore(state: TrustedState, freshness: Freshness) -> Workflow[TrustedState]
 
 
 def refresh(
-    state: TrustedState, freshness: Freshness, *, recorded: Iterable[Floors] = (), limits: Limits | None = None
+    state: TrustedState,
+    freshness: Freshness,
+    *,
+    recorded: Iterable[Floors] = (),
+    limits: Limits | None = None,
+    check_chain: Callable[[TrustedState], None] | None = None,
 ) -> Workflow[TrustedState]:
     """Bring the four top-level roles up to date.
 
     ``recorded`` are the floors of earlier runs, which count even where the files that set them are lost.
+    ``check_chain`` may refuse the chain of roots once its end is known.
 
     Raises:
         VerificationError: something served must not be trusted.
@@ -167,8 +173,18 @@ def refresh(
     recorded = tuple(recorded)
     state = state.raise_floors(Floors(root=max((floors.root for floors in recorded), default=0)))
     state = yield from _update_root(state, limits)
-    state = yield from _update_online(state, freshness, recorded, limits)
-    return (yield from _update_role(state, Targets.type, state.root, freshness.above(state.floors), limits))
+    if check_chain is not None:
+        check_chain(state)
+    try:
+        return (yield from _update_rest(state, freshness, recorded, limits))
+    except VerificationError as error:
+        if error.refusal.reason is not Reason.SIGNATURES or not limits.root_window:
+            raise
+        # A new root may have been published between two requests: ask once more, in order, before refusing.
+        newer = yield from _update_root(state, replace(limits, root_window=0))
+        if newer.root.version == state.root.version:
+            raise
+    return (yield from _update_rest(newer, freshness, recorded, limits))
 
 
 def find(state: TrustedState, path: str, freshness: Freshness, *, limits: Limits | None = None) -> Workflow[Found]:
@@ -255,30 +271,17 @@ def _timestamp_request(limits: Limits) -> Fetch:
     return Fetch(Area.METADATA, "timestamp.json", limits.timestamp_bytes)
 
 
-def _update_online(
+def _update_rest(
     state: TrustedState, freshness: Freshness, recorded: tuple[Floors, ...], limits: Limits
 ) -> Workflow[TrustedState]:
-    state = _settle_root(state, freshness, recorded)
-    try:
-        state = yield from _update_timestamp(state, freshness.above(state.floors), limits)
-    except VerificationError as error:
-        if error.refusal.reason is not Reason.SIGNATURES or not limits.root_window:
-            raise
-        # A new root may have been published between the two requests: ask once more, in order, before refusing.
-        newer = yield from _update_root(state, replace(limits, root_window=0))
-        if newer.root.version == state.root.version:
-            raise
-        state = _settle_root(newer, freshness, recorded)
-        state = yield from _update_timestamp(state, freshness.above(state.floors), limits)
-    return (yield from _update_snapshot(state, freshness.above(state.floors), limits))
-
-
-def _settle_root(state: TrustedState, freshness: Freshness, recorded: tuple[Floors, ...]) -> TrustedState:
     checks.check_final_root(state)
     state = checks.settle_floors(state, recorded)
+    freshness = freshness.above(state.floors)
     # §5.3.10 freeze: the final root must not have expired
-    checks.require_unexpired(state.roots[-1], Root.type, freshness.above(state.floors))
-    return state
+    checks.require_unexpired(state.roots[-1], Root.type, freshness)
+    state = yield from _update_timestamp(state, freshness, limits)
+    state = yield from _update_snapshot(state, freshness, limits)
+    return (yield from _update_role(state, Targets.type, state.root, freshness, limits))
 
 
 def _update_timestamp(state: TrustedState, freshness: Freshness, limits: Limits) -> Workflow[TrustedState]:
