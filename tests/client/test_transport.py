@@ -256,9 +256,7 @@ def test_headers_without_end_are_refused(server: HostileServer) -> None:
         assert transport.get(A, Deadline(5)) == BODY
 
 
-@pytest.mark.parametrize(
-    "behaviour", [slow_body(20), slow_headers(20), silence()], ids=["slow-body", "slow-headers", "silence"]
-)
+@pytest.mark.parametrize("behaviour", [slow_body(20), slow_headers(20)], ids=["slow-body", "slow-headers"])
 def test_the_deadline_ends_what_would_never_end(server: HostileServer, behaviour: Behaviour) -> None:
     with opened(server) as transport:
         server.misbehave("metadata/a", behaviour)
@@ -272,6 +270,15 @@ def test_the_deadline_ends_what_would_never_end(server: HostileServer, behaviour
 
 def test_a_deadline_that_has_passed_allows_nothing(transport: HttpTransport) -> None:
     fails(lambda: transport.get(A, Deadline(0)), "no complete answer within the 0 seconds")
+
+
+def test_the_deadline_ends_silence(server: HostileServer) -> None:
+    with opened(server) as transport:
+        server.misbehave("metadata/a", silence())
+        error = fails(lambda: transport.get(A, Deadline(SLOW_S)), f"{server.url}/metadata/a: ", " answer")
+        assert isinstance(error, FetchError)
+        server.behave()
+        assert transport.get(A, Deadline(5)) == BODY
 
 
 def test_silence_ends_before_the_deadline(server: HostileServer) -> None:
