@@ -4,6 +4,9 @@ A new snapshot is made when a role's version changed, when the one there is no l
 it is inside its signing period; else it is kept. A timestamp is made each time. It carries the signed field
 ``x-kedge-issued``: the time of issue, which TUF itself does not sign.
 
+Keys that the root before lists may sign as well: while an online key changes, files signed by the old *and* the new key
+hold under both roots, and no client is refused in between.
+
 Both list length and SHA-256 of what they name: a mirror cannot mix even bytes that differ in signatures only.
 """
 
@@ -149,13 +152,15 @@ def _sign(signed: SignedMetadata, role: Snapshot | Timestamp, signers: Sequence[
     listed = root.get_delegated_role(role.type)
     keyids = {fingerprint(root.get_key(keyid)): keyid for keyid in listed.keyids}
     by_mark = {fingerprint(signer.public_key): signer for signer in signers}
-    usable = {keyid: by_mark[mark] for mark, keyid in keyids.items() if mark in by_mark}
-    if len(usable) < listed.threshold:
+    if len(keyids.keys() & by_mark.keys()) < listed.threshold:
         raise ThresholdError(
             f"{role.type}: root version {root.version} asks for {listed.threshold} of the keys "
-            f"{', '.join(mark[:16] for mark in keyids)}; {len(usable)} of them were given",
+            f"{', '.join(mark[:16] for mark in keyids)}; {len(keyids.keys() & by_mark.keys())} of them were given",
             hint="name the online keys with --key",
         )
+    earlier = signed.roots[-2].signed if len(signed.roots) > 1 else root
+    before = {fingerprint(earlier.get_key(keyid)): keyid for keyid in earlier.get_delegated_role(role.type).keyids}
+    usable = {keyid: by_mark[mark] for mark, keyid in {**before, **keyids}.items() if mark in by_mark}
     value: dict[str, Any] = role.to_dict()
     payload = canonical(role)
     return write_metadata(value, {keyid: signer.sign(payload).signature for keyid, signer in usable.items()})

@@ -60,7 +60,7 @@ def test_too_few_signatures_name_who_is_missing_and_write_nothing(opened: Ceremo
 def test_a_change_to_one_role_keeps_the_signatures_of_the_others(opened: Ceremony) -> None:
     opened.sign("alice", "bob", "npm-team")
     made = opened.change(lambda view: add_target(view, "note.txt", b"hello"), drop_signatures=True)
-    assert made.dropped == (("targets", "alice"), ("targets", "bob"))
+    assert set(made.dropped) == {("targets", "alice"), ("targets", "bob")}
     have = {role.role: role.groups[0].have for role in event_status(opened.workspace).roles}
     assert have == {"root": ("alice", "bob"), "targets": (), NPM: ("npm-team",)}
     opened.sign("bob", "carol")

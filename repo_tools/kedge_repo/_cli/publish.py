@@ -24,4 +24,6 @@ def publish(
     for published in publish_workspace(open_workspace(folder), destination, now=present()):
         say(f"read back {published.replayed} times, by kedge and by python-tuf, from every root")
         say(f"{published.folder}: timestamp version {published.timestamp}, {len(published.written)} new files")
+        if published.gap:
+            say("note: clients that read between the new root and the new timestamp were refused, and had to try again")
         answer(*(str(published.folder / path) for path in published.written))

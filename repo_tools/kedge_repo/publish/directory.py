@@ -1,15 +1,24 @@
 """Publishing to a folder, which a web server, rsync or a USB stick then carries on.
 
-The order is the guarantee: every immutable file first, create-only; ``timestamp.json`` last, by an atomic rename. Cut
-off at any moment, the folder shows clients the old state or the new one, whole; running again completes it. A name that
-is taken by other bytes is never overwritten, and a folder that is ahead of this workspace is left alone.
+The order is the guarantee. First come the files that never change, create-only; then the roots that are new and
+``timestamp.json`` (by an atomic rename), in the order that leaves clients a whole state in between:
+
+- a new root first, where the timestamp that is there holds under it as well (most root rotations);
+- the timestamp first, where it holds under the old root too (keys of targets or online keys change, and both the old
+  and the new threshold signed);
+- where neither holds, the root first, and :attr:`Published.gap` says that a client in between is refused.
+
+So, but for such a gap, a publication that is cut off anywhere shows clients the old state or the new one, whole;
+running again completes it. A name that is taken by other bytes is never overwritten, and a folder that is ahead of this
+workspace is left alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,7 +28,7 @@ from kedge.errors import InputError, StoreError, VerificationError
 from kedge.metadata import parse
 from kedge_repo import disk
 from kedge_repo.publish.files import TIMESTAMP_PATH, PublishedFiles, collect_files
-from kedge_repo.publish.replay import READERS, Reader, replay
+from kedge_repo.publish.replay import READERS, Reader, read_with_kedge, replay
 from kedge_repo.workspace import LOCK_TIMEOUT_S, Workspace
 
 __all__ = ["Published", "publish", "write_files"]
@@ -29,12 +38,16 @@ LOCK_FILE = ".kedge-publish.lock"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """What a publication came to: the files that are new in the folder, in the order in which they were written."""
+    """What a publication came to: the files that are new in the folder, in the order in which they were written.
+
+    ``gap``: between the new root and the new timestamp, no order left clients a whole state.
+    """
 
     folder: Path
     written: tuple[str, ...]
     timestamp: int
     replayed: int
+    gap: bool
 
 
 def publish(
@@ -52,28 +65,86 @@ def publish(
     destinations: Sequence[Path] = [folder] if folder is not None else _destinations(workspace)
     files = collect_files(workspace)
     count = replay(files, now=now, readers=readers)
-    return tuple(write_files(files, destination, replayed=count) for destination in destinations)
+    return tuple(write_files(files, destination, now=now, replayed=count) for destination in destinations)
 
 
-def write_files(files: PublishedFiles, folder: Path, *, replayed: int = 0) -> Published:
-    """Write ``files`` to ``folder``: immutable ones create-only, the timestamp last.
+def write_files(files: PublishedFiles, folder: Path, *, now: datetime, replayed: int = 0) -> Published:
+    """Write ``files`` to ``folder``, in the order that the module describes.
 
     Raises:
-        InputError: the folder holds other bytes under an immutable name, or a newer timestamp.
+        InputError: the folder holds other bytes under an immutable name, or a newer state.
         StoreError: the folder cannot be locked or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / LOCK_FILE, timeout=LOCK_TIMEOUT_S):
             _check_not_behind(files, folder)
-            written = [path for path, data in files.immutable.items() if _create(folder, path, data)]
-            if _write_timestamp(files, folder):
-                written.append(TIMESTAMP_PATH)
+            order = _order(files, folder, now)
+            written = _write_immutable(folder, files.immutable)
+            if order is _Order.TIMESTAMP_FIRST:
+                written += _write_timestamp(files, folder)
+            written += _write_immutable(folder, files.root_files)
+            written += _write_timestamp(files, folder)
     except Timeout as error:
         raise StoreError(f"{folder}: another publisher is writing here", hint="run the command again") from error
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written: {(error.strerror or str(error)).lower()}") from error
-    return Published(folder=folder, written=tuple(written), timestamp=files.timestamp_version, replayed=replayed)
+    return Published(
+        folder=folder,
+        written=tuple(written),
+        timestamp=files.timestamp_version,
+        replayed=replayed,
+        gap=order is _Order.ROOT_FIRST_WITH_GAP,
+    )
+
+
+class _Order(Enum):
+    ROOT_FIRST = "root first"
+    TIMESTAMP_FIRST = "timestamp first"
+    ROOT_FIRST_WITH_GAP = "root first, with a gap"
+
+
+def _order(files: PublishedFiles, folder: Path, now: datetime) -> _Order:
+    new = {path: data for path, data in files.root_files.items() if not (folder / path).exists()}
+    known = [data for path, data in files.root_files.items() if path not in new]
+    if not new or not known or not (folder / TIMESTAMP_PATH).exists():
+        return _Order.ROOT_FIRST  # nothing stands in between, or nobody is here yet
+    if _holds(_Overlay(folder, {**files.immutable, **new}), known, now):
+        return _Order.ROOT_FIRST
+    if _holds(_Overlay(folder, {**files.immutable, TIMESTAMP_PATH: files.timestamp}), known, now):
+        return _Order.TIMESTAMP_FIRST
+    return _Order.ROOT_FIRST_WITH_GAP
+
+
+def _holds(state: Mapping[str, bytes], roots: list[bytes], now: datetime) -> bool:
+    try:
+        for root in roots:
+            read_with_kedge(state, root, (), now)
+    except VerificationError:
+        return False
+    return True
+
+
+class _Overlay(Mapping[str, bytes]):
+    """A folder's files with others on top, read when they are asked for."""
+
+    def __init__(self, folder: Path, above: Mapping[str, bytes]) -> None:
+        self._folder = folder
+        self._above = above
+
+    def __getitem__(self, path: str) -> bytes:
+        if path in self._above:
+            return self._above[path]
+        if not (self._folder / path).is_file():
+            raise KeyError(path)
+        return disk.read(self._folder / path)
+
+    def __iter__(self) -> Iterator[str]:
+        files = (path for path in self._folder.rglob("*") if path.is_file())
+        return iter({*self._above, *(path.relative_to(self._folder).as_posix() for path in files)})
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def _destinations(workspace: Workspace) -> list[Path]:
@@ -85,7 +156,7 @@ def _destinations(workspace: Workspace) -> list[Path]:
 
 def _check_not_behind(files: PublishedFiles, folder: Path) -> None:
     """Compare before any write: a folder that somebody else is ahead in must not change at all."""
-    for path, data in files.immutable.items():
+    for path, data in {**files.immutable, **files.root_files}.items():
         present = folder / path
         if present.exists() and disk.read(present) != data:
             raise InputError(f"{present}: holds other bytes than this workspace; published files never change")
@@ -108,19 +179,22 @@ def _check_not_behind(files: PublishedFiles, folder: Path) -> None:
         )
 
 
-def _create(folder: Path, path: str, data: bytes) -> bool:
-    try:
-        disk.create(folder / path, data)
-    except FileExistsError as error:
-        if disk.read(folder / path) != data:
-            raise InputError(f"{folder / path}: holds other bytes than this workspace") from error
-        return False
-    return True
+def _write_immutable(folder: Path, files: Mapping[str, bytes]) -> list[str]:
+    written: list[str] = []
+    for path, data in files.items():
+        try:
+            disk.create(folder / path, data)
+        except FileExistsError as error:
+            if disk.read(folder / path) != data:
+                raise InputError(f"{folder / path}: holds other bytes than this workspace") from error
+        else:
+            written.append(path)
+    return written
 
 
-def _write_timestamp(files: PublishedFiles, folder: Path) -> bool:
+def _write_timestamp(files: PublishedFiles, folder: Path) -> list[str]:
     present = folder / TIMESTAMP_PATH
     if present.exists() and disk.read(present) == files.timestamp:
-        return False
+        return []
     disk.replace(present, files.timestamp)
-    return True
+    return [TIMESTAMP_PATH]

@@ -27,19 +27,25 @@ TIMESTAMP_PATH = "metadata/timestamp.json"
 class PublishedFiles:
     """Everything that is published.
 
-    ``immutable`` is in the order in which it may become visible: targets, then the metadata that names them, roots
-    last, so that no client is led to a file that is not there. ``timestamp`` comes after all of it: it is the commit.
+    ``immutable`` is in the order in which it may become visible: targets, then the metadata that names them, so that
+    no client is led to a file that is not there. Roots and the timestamp come after all of it; which of the two goes
+    first is decided where they are written.
     """
 
     immutable: Mapping[str, bytes]
+    root_files: Mapping[str, bytes]
     timestamp: bytes
     timestamp_version: int
-    roots: tuple[bytes, ...]
     targets: tuple[str, ...]
+
+    @property
+    def roots(self) -> tuple[bytes, ...]:
+        """Every root, from the first."""
+        return tuple(self.root_files.values())
 
     def everything(self) -> dict[str, bytes]:
         """All files by path."""
-        return {**self.immutable, TIMESTAMP_PATH: self.timestamp}
+        return {**self.immutable, **self.root_files, TIMESTAMP_PATH: self.timestamp}
 
 
 def collect_files(workspace: Workspace) -> PublishedFiles:
@@ -56,12 +62,11 @@ def collect_files(workspace: Workspace) -> PublishedFiles:
     targets, paths = _targets(workspace, signed)
     roles: dict[str, Parsed[Any]] = {**signed.delegated, "targets": signed.targets, "snapshot": signed.snapshot}
     metadata = {f"metadata/{file_name(name, parsed.signed.version)}": parsed.data for name, parsed in roles.items()}
-    roots = {f"metadata/{file_name('root', root.signed.version)}": root.data for root in signed.roots}
     return PublishedFiles(
-        immutable={**targets, **metadata, **roots},
+        immutable={**targets, **metadata},
+        root_files={f"metadata/{file_name('root', root.signed.version)}": root.data for root in signed.roots},
         timestamp=signed.timestamp.data,
         timestamp_version=signed.timestamp.signed.version,
-        roots=tuple(root.data for root in signed.roots),
         targets=paths,
     )
 

@@ -45,10 +45,9 @@ def replay(files: PublishedFiles, *, now: datetime, readers: Mapping[str, Reader
         for version, root in enumerate(files.roots, start=1):
             try:
                 reader(files.everything(), root, files.targets, now)
-            except (VerificationError, FetchError) as error:
+            except VerificationError as error:
                 message = f"{name} refuses this publication from root version {version}: {error.message}"
-                refusal = error.refusal if isinstance(error, VerificationError) else Refusal(reason=Reason.NOT_FOUND)
-                raise VerificationError(message, refusal=refusal, hint=error.hint) from error
+                raise VerificationError(message, refusal=error.refusal, hint=error.hint) from error
             count += 1
     return count
 
@@ -60,11 +59,14 @@ def read_with_kedge(files: Mapping[str, bytes], initial_root: bytes, targets: tu
         VerificationError: kedge refuses.
     """
     freshness = Freshness(reference_time=now)
-    state = _walk(workflow.refresh(begin(initial_root), freshness), files)
-    for path in targets:
-        found = _walk(workflow.find(state, path, freshness), files)
-        state = found.state
-        _walk(workflow.download(found), files)
+    try:
+        state = _walk(workflow.refresh(begin(initial_root), freshness), files)
+        for path in targets:
+            found = _walk(workflow.find(state, path, freshness), files)
+            state = found.state
+            _walk(workflow.download(found), files)
+    except FetchError as error:
+        raise VerificationError(error.message, refusal=Refusal(reason=Reason.NOT_FOUND)) from error
 
 
 def _walk(steps: Workflow[R], files: Mapping[str, bytes]) -> R:
