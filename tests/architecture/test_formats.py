@@ -216,7 +216,7 @@ def test_the_parser_and_the_schema_refuse_the_same_documents(name: str) -> None:
                 f"the parser refuses ({message})" if message is not None else f"only the schema refuses ({found[0]})"
             )
             disagreements.append(f"{mutation.what}: {verdict}")
-    assert disagreements == []
+    assert disagreements[:8] == [], f"{len(disagreements)} mutations are judged differently"
     assert needed == set(form.beyond), "every line of the list of what a schema cannot say is needed"
     assert refused > 100
     assert read > 0
