@@ -94,8 +94,8 @@ def remove_folder(folder: Path) -> None:
 @contextmanager
 def _temporary(path: Path, data: bytes, mode: int) -> Iterator[Path]:
     temporary: Path | None = None
+    _make_folder(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
         temporary = Path(name)
         with os.fdopen(descriptor, "wb") as stream:
@@ -113,6 +113,13 @@ def _temporary(path: Path, data: bytes, mode: int) -> Iterator[Path]:
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # a file that stands in the way is one of them, and must not look like a taken name
+        raise StoreError(f"{folder}: cannot be made a folder: {_reason(error)}") from error
 
 
 def _sync_folder(folder: Path) -> None:
