@@ -1,0 +1,63 @@
+"""The catalogue's entries give the very bytes that their source published."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.resources import files
+from typing import Any
+
+import pytest
+
+from kedge.document import DocumentError
+from kedge.errors import InputError
+from kedge_repo.catalogue import CatalogueEntry, catalogue_entry, catalogue_names
+
+SHIPPED = "registry.npmjs.org"
+
+
+def shipped() -> Any:
+    return json.loads((files("kedge_repo") / "_catalogue" / f"{SHIPPED}.json").read_bytes())
+
+
+def test_npms_entry_gives_the_bytes_of_the_real_target() -> None:
+    entry = catalogue_entry(SHIPPED)
+    assert entry.target == "registry.npmjs.org/keys.json"
+    assert len(entry.target_bytes) == 2121
+    assert hashlib.sha256(entry.target_bytes).hexdigest() == entry.sources[0].sha256
+    assert SHIPPED in catalogue_names()
+
+
+def test_a_registry_that_is_not_there_is_named() -> None:
+    with pytest.raises(InputError, match=r'the catalogue has no registry "nowhere"; it has registry\.npmjs\.org'):
+        catalogue_entry("nowhere")
+
+
+def test_without_a_layout_the_document_is_compact() -> None:
+    value = shipped()
+    del value["layout"], value["sources"][0]["sha256"]
+    entry = CatalogueEntry.from_bytes(json.dumps(value).encode())
+    assert entry.target_bytes == json.dumps(value["document"], separators=(",", ":")).encode()
+    assert entry.custom is None
+    value["custom"] = {"kedge": {"v": 1}}
+    assert CatalogueEntry.from_bytes(json.dumps(value).encode()).custom == {"kedge": {"v": 1}}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"format": "kedge.catalogue/2"}, "format: is"),
+        ({"registry": ""}, "registry: must not be empty"),
+        ({"target": "../keys.json"}, "target: the target path"),
+        ({"layout": "pretty"}, 'layout: must be "compact" or "indent-4"'),
+        ({"document": []}, "document: must be a table, not a list"),
+        ({"document": {"keys": []}}, "document: does not give the bytes whose sha256 any of its sources names"),
+        ({"custom": 1}, "custom: must be a table, not a number"),
+        ({"sources": [{"what": "x", "date": "yesterday"}]}, "sources[0].date: must be a date"),
+        ({"extra": 1}, "extra: is not a field"),
+    ],
+)
+def test_a_malformed_entry_names_the_path(change: dict[str, object], problem: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        CatalogueEntry.from_bytes(json.dumps({**shipped(), **change}).encode())
+    assert str(caught.value).startswith(problem)
