@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from securesystemslib.formats import encode_canonical
 from securesystemslib.signer import CryptoSigner, Key, Signer
 from tuf.api.metadata import (
     DelegatedRole,
@@ -260,6 +261,13 @@ class RepositorySimulator:
         if isinstance(payload.version, int):
             self._highest[role] = max(self._highest.get(role, 0), payload.version)
         return data
+
+    def sign_raw(self, role: str, signed: Any) -> None:
+        """Serve any JSON value as a role's payload, rightly signed by its keys, in place of its newest version."""
+        payload = encode_canonical(signed)
+        assert payload is not None
+        signatures = [signer.sign(payload.encode()).to_dict() for signer in self.signers[role]]
+        self.files[self.path_of(role)] = json.dumps({"signatures": signatures, "signed": signed}).encode()
 
     def replace(self, path: str, data: bytes | None) -> None:
         """Serve other bytes under a path, or (``None``) nothing."""
