@@ -1,4 +1,4 @@
-"""npm registries: the key document ``<host><path>/keys.json`` and the signatures in ``dist.signatures``.
+"""The key document of an npm registry: ``<host><path>/keys.json``.
 
 The document is Sigstore's, byte for byte, so that a target that npm publishes there can be carried over. What it
 cannot say (``revoked``, ``time_basis``) stands in the TUF target's ``custom`` under ``kedge``. Both arrive verified by
@@ -11,8 +11,7 @@ TUF; they are read strictly all the same, for a signing mistake must not become 
 - A key of an algorithm that this kedge does not know is kept, and says so when it is asked to verify: a key that npm
   adds for newer tools must not take the older ones away.
 
-Sources: Sigstore protobuf-specs ``PublicKey``, ``PublicKeyDetails``, ``TimeRange`` in ProtoJSON; npm's registry
-signatures: ECDSA over ``name@version:integrity``.
+Sources: Sigstore protobuf-specs ``PublicKey``, ``PublicKeyDetails``, ``TimeRange`` in ProtoJSON.
 """
 
 from __future__ import annotations
@@ -25,20 +24,14 @@ from datetime import datetime
 from typing import Any
 
 from kedge.document import DocumentError, Fields, load_json
-from kedge.errors import InputError, Reason, Refusal, VerificationError
-from kedge.keys import ALGORITHMS, Evidence, KeyFormat, KeySet, KeyStatus, RegistryKey, TimeBasis, load_public_key
+from kedge.errors import InputError
+from kedge.keys import ALGORITHMS, KeyFormat, KeySet, KeyStatus, RegistryKey, TimeBasis, load_public_key
 from kedge.registry import NoKeysError
 
-__all__ = ["NPM", "SIGNATURES", "signed_message", "verify_signature"]
-
-SIGNATURES = "npm:signatures"
-"""The usage of the keys that sign packages."""
+__all__ = ["NPM"]
 
 _VISIBLE = r"[!-~]{1,200}"
 _REGISTRY = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[A-Za-z0-9_~@-][A-Za-z0-9._~@-]*)*"
-_NAME = r"(@[^\x00-\x20\x7f-\x9f@:/]+/)?[^\x00-\x20\x7f-\x9f@:/]+"
-_VERSION = r"[0-9A-Za-z.+-]+"
-_INTEGRITY = r"sha[0-9]+-[A-Za-z0-9+/]+={0,2}"
 
 
 class NPM:
@@ -88,54 +81,6 @@ class NPM:
             reference_time=now,
             revoked=revoked,
         )
-
-
-def signed_message(name: str, version: str, integrity: str) -> bytes:
-    """Give the bytes that npm signs for one package version: ``name@version:integrity``, in UTF-8.
-
-    ``name`` carries its scope (``@scope/name``), ``integrity`` is one whole SRI value (``sha512-…``).
-
-    Raises:
-        DocumentError: one of the three is not such a text. Its path is ``name``, ``version`` or ``integrity``. What is
-            refused here could otherwise be read as another name, version or digest in the same bytes.
-    """
-    fields = Fields({"name": name, "version": version, "integrity": integrity})
-    fields.text("name", pattern=_NAME, expected="a package name such as lodash or @scope/name")
-    fields.text("version", pattern=_VERSION, expected="a version such as 1.0.0")
-    fields.text("integrity", pattern=_INTEGRITY, expected="one SRI digest such as sha512-…")
-    try:
-        return f"{name}@{version}:{integrity}".encode()
-    except UnicodeEncodeError as error:
-        raise DocumentError("name", "holds a lone surrogate, which is not a character") from error
-
-
-def verify_signature(
-    keys: KeySet,
-    name: str,
-    version: str,
-    integrity: str,
-    *,
-    keyid: str,
-    signature: str,
-    published: datetime | None = None,
-) -> Evidence:
-    """Check one entry of ``dist.signatures`` (``keyid`` and ``sig``, which is base64), and give the evidence.
-
-    ``published`` is the moment of publishing, an aware time, if somebody whom the caller trusts states it; None if not.
-
-    Raises:
-        DocumentError: name, version or integrity is not such a text.
-        VerificationError: ``unknown-key``, ``revoked-key``, ``outside-validity`` or ``bad-signature``.
-        StoreError: this kedge, or this machine's cryptography, cannot check signatures of this kind.
-    """
-    message = signed_message(name, version, integrity)
-    try:
-        raw = base64.b64decode(signature, validate=True)
-    except ValueError as error:
-        refusal = Refusal(reason=Reason.BAD_SIGNATURE, file=keys.target, expected="base64")
-        text = f"{keys.registry}: the signature of {name}@{version} is not base64"
-        raise VerificationError(text, refusal=refusal) from error
-    return keys.verify(message, keyid=keyid, signature=raw, usage=SIGNATURES, at=published)
 
 
 def _read_custom(custom: Mapping[str, Any] | None) -> tuple[tuple[str, ...], TimeBasis]:
