@@ -138,16 +138,15 @@ def new_key(
     if not passphrase and protection is KeyProtection.ENCRYPTED:
         raise InputError(f"{path}: the passphrase is empty, expected one that protects the key file")
     public_path = path.with_name(f"{path.name}.pub")
-    if public_path.exists():
-        raise InputError(f"{public_path}: is there already, and key files are never overwritten")
     private = Ed25519PrivateKey.generate() if algorithm is Algorithm.ED25519 else generate_private_key(SECP256R1())
     encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
     public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    _create(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption), 0o600)
     try:
-        disk.create(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption), mode=0o600)
-        disk.create(public_path, public)
-    except FileExistsError as error:
-        raise InputError(f"{path}: is there already, and key files are never overwritten") from error
+        _create(public_path, public, 0o644)
+    except BaseException:
+        disk.remove(path)  # half of a pair is no key
+        raise
     return public_path
 
 
@@ -185,6 +184,13 @@ def passphrase_from(descriptor: int) -> Passphrase:
         return bytes(line)
 
     return read_line
+
+
+def _create(path: Path, data: bytes, mode: int) -> None:
+    try:
+        disk.create(path, data, mode=mode)
+    except FileExistsError as error:
+        raise InputError(f"{path}: is there already, and key files are never overwritten") from error
 
 
 def _load(path: Path, passphrase: Passphrase, protection: KeyProtection) -> Ed25519PrivateKey | EllipticCurvePrivateKey:

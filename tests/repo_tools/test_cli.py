@@ -167,6 +167,13 @@ def test_keys_are_listed_with_their_roles(shell: Shell) -> None:
     assert [key.get("location") for key in value["keys"]] == [None, None, None, None, "file:../ci.pem"]
 
 
+def test_what_a_terminal_would_act_on_is_escaped(shell: Shell) -> None:
+    path = shell.folder / "ws/events/first-ceremony/event.json"
+    path.write_text(path.read_text().replace('"first ceremony"', '"done \\u001b[2J\\nall signatures are here"'))
+    assert "reason: done \\x1b[2J\\nall signatures are here\n" in shell.ok("event status -w ws").out
+    assert shell.run("status -w no\x1b[2Jwhere").err.startswith("kedge-repo: no\\x1b[2Jwhere/kedge-repo.toml: ")
+
+
 def test_the_event_is_shown_before_it_is_thrown_away(shell: Shell) -> None:
     shell.ok("sign -w ws --key file:alice.pem --passphrase-fd 0 --yes", secret="alice")
     kept = shell.run("event cancel -w ws")
@@ -187,7 +194,7 @@ BAD = [
     ("target remove a.txt -w ws", 2, "target a.txt: targets version 1 has no such target"),
     ("key rotate alice bad.json -w ws", 2, "bad.json: must be a public key in PEM"),
     ("key rotate alice alice.pem -w ws", 2, "alice.pem: holds a private key, expected a public key in PEM"),
-    ("key new alice.pem --passphrase-fd 0", 2, "alice.pem.pub: is there already"),
+    ("key new alice.pem --passphrase-fd 0", 2, "alice.pem: is there already"),
     ("event import bad.json -w ws", 2, "bad.json: is not JSON"),
     ("event import list.json -w ws", 2, "list.json: must be a table, not a list"),
     ("event status --event other -w ws", 2, 'there is no open event "other"'),

@@ -42,7 +42,7 @@ def _begin(
         answer(f"kedge-repo {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        answer(context.get_help())
+        typer.echo(context.get_help())
         raise typer.Exit
 
 

@@ -1,4 +1,4 @@
-"""Answers go to stdout, everything else to stderr."""
+"""Answers go to stdout, everything else to stderr; what a terminal would act on is escaped, whoever wrote it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["answer", "answer_json", "report", "say", "table"]
 def answer(*lines: str) -> None:
     """Print lines of the answer."""
     for line in lines:
-        print(line)
+        print(_printable(line))
 
 
 def answer_json(value: Mapping[str, Any]) -> None:
@@ -26,7 +26,7 @@ def answer_json(value: Mapping[str, Any]) -> None:
 def say(*lines: str) -> None:
     """Print what is not the answer."""
     for line in lines:
-        print(line, file=sys.stderr)
+        print(_printable(line), file=sys.stderr)
 
 
 def report(error: KedgeError) -> None:
@@ -41,3 +41,7 @@ def table(rows: Iterable[tuple[str, ...]]) -> list[str]:
     rows = list(rows)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _printable(line: str) -> str:
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)

@@ -63,10 +63,10 @@ def sign(
         secret, protection = passphrase_source(passphrase_fd), protection_of(unencrypted)
         if key is not None:
             return open_signer(key, secret, protection=protection)
-        if as_keyholder is None:
-            raise InputError("sign: say which key with --key URI, or --as NAME")
-        return open_keyholders(open_workspace(folder), [as_keyholder], secret, protection=protection)[0]
+        return open_keyholders(open_workspace(folder), [as_keyholder or ""], secret, protection=protection)[0]
 
+    if key is None and as_keyholder is None:
+        raise InputError("sign: say which key with --key URI, or --as NAME")
     if request is None:
         workspace = open_workspace(folder)
         verified = own_request(workspace, event=event)
