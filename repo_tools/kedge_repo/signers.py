@@ -38,6 +38,7 @@ __all__ = [
     "KeyProtection",
     "Passphrase",
     "ask_passphrase",
+    "asked_twice",
     "new_key",
     "open_keyholders",
     "open_signer",
@@ -159,6 +160,22 @@ def ask_passphrase(what: str) -> bytes:
     if not os.isatty(0):
         raise InputError(f"{what}: needs a passphrase and there is no terminal", hint="use --passphrase-fd")
     return getpass.getpass(f"passphrase of {what}: ").encode("utf-8")
+
+
+def asked_twice(ask: Passphrase) -> Passphrase:
+    """Ask twice and compare: for a passphrase that nothing can check yet.
+
+    Raises (when a passphrase is needed):
+        InputError: the two differ.
+    """
+
+    def compared(what: str) -> bytes:
+        first = ask(what)
+        if ask(f"{what}, again") != first:
+            raise InputError(f"{what}: the two passphrases differ")
+        return first
+
+    return compared
 
 
 def passphrase_from(descriptor: int) -> Passphrase:

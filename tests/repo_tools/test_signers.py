@@ -14,7 +14,15 @@ from securesystemslib.signer import CryptoSigner
 from kedge.document import DocumentError
 from kedge.errors import InputError
 from kedge_repo.publickey import fingerprint, parse_public_key
-from kedge_repo.signers import Algorithm, KeyProtection, new_key, open_keyholders, open_signer, passphrase_from
+from kedge_repo.signers import (
+    Algorithm,
+    KeyProtection,
+    asked_twice,
+    new_key,
+    open_keyholders,
+    open_signer,
+    passphrase_from,
+)
 from repo_tools.ceremony import Ceremony
 
 UNENCRYPTED = KeyProtection.UNENCRYPTED_KEY_FILE_ALLOWED
@@ -95,6 +103,14 @@ def test_passphrases_come_from_a_descriptor_line_by_line() -> None:
     os.close(reader)
     with pytest.raises(InputError, match="cannot be read"):
         read("d")
+
+
+def test_a_new_passphrase_is_typed_twice() -> None:
+    typed = iter([b"one", b"one", b"one", b"two"])
+    ask = asked_twice(lambda _what: next(typed))
+    assert ask("a new key") == b"one"
+    with pytest.raises(InputError, match="a new key: the two passphrases differ"):
+        ask("a new key")
 
 
 def test_keyholders_keys_are_opened_where_the_policy_says(tmp_path: Path) -> None:

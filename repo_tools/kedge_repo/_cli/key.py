@@ -25,7 +25,7 @@ from kedge_repo._cli.output import answer, answer_json, table
 from kedge_repo._cli.target import DropSignatures, tell
 from kedge_repo.maintain import change
 from kedge_repo.publickey import parse_public_key
-from kedge_repo.signers import Algorithm, new_key
+from kedge_repo.signers import Algorithm, ask_passphrase, asked_twice, new_key
 from kedge_repo.status import HeldKey, key_list
 
 __all__ = ["app"]
@@ -53,7 +53,8 @@ def new(
     unencrypted: AllowUnencrypted = False,
 ) -> None:
     """Make a key file, encrypted with a passphrase."""
-    secret = None if unencrypted and passphrase_fd is None else passphrase_source(passphrase_fd)(f"the new key {file}")
+    ask = asked_twice(ask_passphrase) if passphrase_fd is None else passphrase_source(passphrase_fd)
+    secret = None if unencrypted and passphrase_fd is None else ask(f"the new key {file}")
     answer(str(new_key(file, algorithm, secret, protection=protection_of(unencrypted))))
 
 
