@@ -33,12 +33,16 @@ format: $(VENV)/.developing ## let ruff lay the code out
 build: $(VENV)/.developing ## make dist/*.whl and dist/*.tar.gz
 	$(BIN)/python -m build
 
-# The tuf-js that still runs on the node that is here. Nothing is written outside $(PEERS), and no install script is run.
-peers: ## install tuf-js, with which some tests read our repositories (needs npm)
-	@mkdir -p $(PEERS)
-	@version=5.0.1; node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)' || version=3.1.0; \
-	npm install --prefix $(PEERS) --no-save --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error "tuf-js@$$version"
+# The tools that tests hold kedge against, each by name and version: the registry of the npm here says where they lie. No
+# install script is run, and nothing is written outside $(PEERS). npm 12 and Corepack 0.36 want a newer node than Debian's.
+peers: ## install tuf-js, npm, pnpm, Corepack and a node for them, beside which some tests run ours (needs npm)
+	@mkdir -p $(PEERS)/tarballs
+	@tufjs=5.0.1; node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)' || tufjs=3.1.0; \
+	npm install --prefix $(PEERS) --no-save --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error \
+		"tuf-js@$$tufjs" npm@12.2.0 pnpm@12.21.0 corepack@0.36.0 corepack-0.30@npm:corepack@0.30.0 \
+		"node-$$(node -p 'process.platform + "-" + process.arch')@24.21.0"
 	@rm -f $(PEERS)/node_modules/.package-lock.json
+	@cd $(PEERS)/tarballs && for package in pnpm@10.1.0 @yarnpkg/cli-dist@4.9.1; do npm pack --silent "$$package" >/dev/null; done
 
 clean: ## remove what was made here
 	rm -rf $(VENV) $(PEERS) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
