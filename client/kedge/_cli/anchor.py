@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -79,7 +80,7 @@ def remove(name: Name) -> None:
     sys.stderr.write(f"kedge: removed the anchor {name}; its trust state stays\n")
 
 
-COMMANDS = {"add": add, "list": list_anchors, "show": show, "remove": remove}
+COMMANDS: dict[str, Callable[..., None]] = {"add": add, "list": list_anchors, "show": show, "remove": remove}
 
 
 def _print(found: list[Anchor], *, json: bool) -> None:

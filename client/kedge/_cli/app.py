@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
 
 from kedge import __version__
-from kedge._cli import anchor, keys, refresh, status
+from kedge._cli import anchor, corepack, export, keys, refresh, status
 from kedge._cli.output import answer, report
 from kedge._cli.plugins import PluginGroup
 from kedge.errors import ExitCode, KedgeError
@@ -19,6 +19,15 @@ from kedge.errors import ExitCode, KedgeError
 __all__ = ["run"]
 
 PLAIN: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
+
+GROUPS: dict[str, tuple[str, Mapping[str, Callable[..., None]]]] = {
+    "keys": (keys.HELP, {**keys.COMMANDS, "export": export.export}),
+    "anchor": (anchor.HELP, anchor.COMMANDS),
+    "corepack": (corepack.HELP, corepack.COMMANDS),
+}
+
+# Commands that run another one.
+RUNNERS = (corepack.exec_,)
 
 HELP = """Registry keys that their maintainers signed, and that no mirror can replace.
 
@@ -72,11 +81,12 @@ def _application() -> typer.Typer:
     app.callback()(_start)
     app.command("refresh")(refresh.refresh)
     app.command("status")(status.status)
-    for name, verbs in (("keys", keys), ("anchor", anchor)):
-        group = typer.Typer(help=verbs.HELP, no_args_is_help=False, invoke_without_command=True, **PLAIN)
+    for name, (text, commands) in GROUPS.items():
+        group = typer.Typer(help=text, no_args_is_help=False, invoke_without_command=True, **PLAIN)
         group.callback()(_help_of_group)
-        for verb, command in verbs.COMMANDS.items():
-            group.command(verb)(command)
+        for verb, command in commands.items():
+            # What follows another program's name is that program's.
+            group.command(verb, context_settings={"allow_interspersed_args": command not in RUNNERS})(command)
         app.add_typer(group, name=name)
     return app
 

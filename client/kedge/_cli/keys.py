@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -19,7 +20,7 @@ from kedge.keys import KeySet
 from kedge.registry import find_registry
 from kedge.trust import Trust
 
-__all__ = ["COMMANDS", "HELP", "list_keys", "show"]
+__all__ = ["COMMANDS", "HELP", "list_keys", "show", "speaking_anchor"]
 
 HELP = "Registries' keys."
 
@@ -36,7 +37,7 @@ def show(
     Without --anchor the one that speaks for the registry is used.
     """
     moment = read_as_of(as_of)
-    with TrustClient(_speaker(registry, anchor), as_of=moment) as client:
+    with TrustClient(speaking_anchor(registry, anchor), as_of=moment) as client:
         keys, trust = client.registry_keys(registry), client.trust
     say_warnings([trust])
     if json:
@@ -75,10 +76,15 @@ def list_keys(
         answer(line for keys, trust in answers for line in key_list_lines(screen, keys, trust))
 
 
-COMMANDS = {"list": list_keys, "show": show}
+COMMANDS: dict[str, Callable[..., None]] = {"list": list_keys, "show": show}
 
 
-def _speaker(registry: str, name: str | None) -> Anchor:
+def speaking_anchor(registry: str, name: str | None) -> Anchor:
+    """Give the anchor of that name; without one, the anchor that speaks for the registry.
+
+    Raises:
+        InputError: there is none, or the registry's id is none.
+    """
     config = config_folder()
     find_registry(registry).target_path(registry)  # what is no id at all is said before who speaks for it
     return anchors.for_registry(registry, config) if name is None else anchors.load(name, config)
@@ -86,10 +92,12 @@ def _speaker(registry: str, name: str | None) -> Anchor:
 
 def _pairs(registries: list[str], name: str | None) -> list[tuple[str, Anchor]]:
     if registries:
-        return [(registry, _speaker(registry, name)) for registry in dict.fromkeys(registries)]
+        return [(registry, speaking_anchor(registry, name)) for registry in dict.fromkeys(registries)]
     pairs = [(registry, anchor) for anchor in chosen_anchors(name) for registry in anchor.registries]
     if name is None:
-        pairs = [(registry, _speaker(registry, None)) for registry in dict.fromkeys(registry for registry, _ in pairs)]
+        pairs = [
+            (registry, speaking_anchor(registry, None)) for registry in dict.fromkeys(registry for registry, _ in pairs)
+        ]
     if not pairs:
         raise InputError("no anchor names a registry", hint="name one: kedge keys list REGISTRY --anchor NAME")
     return pairs
