@@ -1,0 +1,210 @@
+"""A, B: once for each group of attacks, through the command's process: exit code, empty stdout, and one line why."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.server import (
+    Behaviour,
+    HostileServer,
+    captive_portal,
+    cut_body,
+    endless_body,
+    endless_headers,
+    redirect,
+    status,
+)
+from support.simulator import RepositorySimulator, new_signers
+
+TIMESTAMP = "metadata/timestamp.json"
+
+
+class Command:
+    """``kedge`` with one configured anchor, whose mirror is a server on the loopback."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.state = folder / "state" / "test"
+        self.repo = RepositorySimulator(now=datetime.now(UTC).replace(microsecond=0), root=(2, 3))
+        self.repo.publish()
+        (folder / "root.json").write_bytes(self.repo.initial_root)
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        environment |= {
+            "KEDGE_CONFIG_DIR": str(self.folder / "config"),
+            "KEDGE_STATE_DIR": str(self.folder / "state"),
+            "NO_COLOR": "1",
+            "COLUMNS": "1000",
+        }
+        command = [sys.executable, "-m", "kedge", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL)
+
+    def anchor(self, mirror: str) -> None:
+        root = str(self.folder / "root.json")
+        done = self("anchor", "add", "test", "--root", root, "--mirror", mirror, "--registry", "registry.example")
+        assert done.returncode == 0, done.stderr
+
+    def refresh(self) -> dict[str, Any]:
+        done = self("refresh", "--anchor", "test", "--json")
+        assert done.returncode == 0, done.stderr
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    def refused(self, exit_code: int, *texts: str, command: str = "refresh", options: tuple[str, ...] = ()) -> str:
+        """The command ends with ``exit_code``, says nothing on stdout, and why in one line on stderr."""
+        done = self(command, "--anchor", "test", *options)
+        assert done.returncode == exit_code, done.stderr
+        assert done.stdout == ""
+        assert "Traceback" not in done.stderr
+        lines = done.stderr.splitlines()
+        for text in texts:
+            assert text in lines[0]
+        assert len(lines) <= 2, "a refusal is one line, and a hint"
+        return done.stderr
+
+
+@pytest.fixture
+def kedge(tmp_path: Path) -> Command:
+    return Command(tmp_path)
+
+
+@pytest.fixture
+def server(kedge: Command) -> Iterator[HostileServer]:
+    with HostileServer(kedge.repo) as running:
+        kedge.anchor(running.url)
+        yield running
+
+
+@pytest.mark.usefixtures("server")
+def test_a_a_rolled_back_timestamp(kedge: Command) -> None:
+    old = kedge.repo.save()
+    kedge.repo.publish()
+    kedge.refresh()
+    with kedge.repo.lying():
+        kedge.repo.restore(old)
+        kedge.refused(3, "timestamp.json: rollback of timestamp to version 2; version 3 was accepted before")
+    kedge.refresh()
+
+
+@pytest.mark.usefixtures("server")
+def test_a_a_frozen_repository(kedge: Command) -> None:
+    with kedge.repo.lying():
+        with kedge.repo.edit("timestamp") as timestamp:
+            timestamp.expires = kedge.repo.now - timedelta(days=85, hours=1)
+        expires = timestamp.expires.strftime("%Y-%m-%dT%H:%M:%SZ")
+        kedge.refused(4, "timestamp", expires, "85 days")
+    kedge.refresh()
+
+
+@pytest.mark.usefixtures("server")
+def test_a_a_timestamp_by_another_key(kedge: Command) -> None:
+    with kedge.repo.lying():
+        kedge.repo.sign("timestamp", signers=new_signers())
+        kedge.refused(3, "timestamp.json: signed by 0 of the 1 keys that root version 1 asks for")
+        kedge.refused(3, "timestamp.json: signed by 0 of the 1 keys", options=("--json",))
+        kedge.refused(1, "no complete set", command="status")
+    kedge.refresh()
+
+
+@pytest.mark.usefixtures("server")
+def test_a_a_root_below_the_threshold(kedge: Command) -> None:
+    with kedge.repo.lying():
+        kedge.repo.rotate("root", keys=3, threshold=2)
+        kedge.repo.sign("root", signers=kedge.repo.signers["root"])
+        kedge.refused(3, "2.root.json: signed by 0 of the 2 keys that root version 1 asks for")
+    kedge.refresh()
+
+
+@pytest.mark.usefixtures("server")
+def test_a_a_document_with_a_key_twice(kedge: Command) -> None:
+    with kedge.repo.lying():
+        data = kedge.repo.files[TIMESTAMP]
+        kedge.repo.replace(TIMESTAMP, data.replace(b'"version":', b'"version":999,"version":', 1))
+        kedge.refused(3, 'timestamp.json: holds the key "version" twice')
+    kedge.refresh()
+
+
+SERVERS: dict[str, tuple[Behaviour, int, str]] = {
+    "endless": (endless_body(), 3, "is longer than the 65536 bytes"),
+    "headers": (endless_headers(), 1, "headers"),
+    "elsewhere": (redirect("http://127.0.0.2:9/x"), 3, "redirects to another origin"),
+    "file": (redirect("file:///etc/passwd"), 3, "redirects to another origin"),
+    "portal": (captive_portal(), 3, "is a page of HTML"),
+    "unauthorized": (status(401), 1, "answers 401"),
+    "busy": (status(503, retry_after="999999"), 1, "answers 503"),
+    "cut": (cut_body(), 1, "the connection breaks off"),
+}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_a_server_that_misbehaves(kedge: Command, server: HostileServer, name: str) -> None:
+    behaviour, exit_code, text = SERVERS[name]
+    server.misbehave(TIMESTAMP, behaviour)
+    kedge.refused(exit_code, "timestamp.json", text)
+    server.behave()
+    kedge.refresh()
+
+
+@pytest.mark.parametrize("name", ["portal", "unauthorized", "busy"])
+def test_a_a_server_that_misbehaves_at_the_next_root(kedge: Command, server: HostileServer, name: str) -> None:
+    behaviour, exit_code, text = SERVERS[name]
+    server.misbehave("metadata/2.root.json", behaviour)
+    kedge.refused(exit_code, "2.root.json", text)
+    server.behave()
+    kedge.refresh()
+
+
+@pytest.mark.usefixtures("server")
+def test_b_a_damaged_state(kedge: Command) -> None:
+    kedge.refresh()
+    for name in ("state.json", "state.json.prev", "floors.json"):
+        (kedge.state / name).write_bytes(b"")
+    kedge.refused(1, "no complete set", command="status")
+    kedge.refresh()
+    assert kedge("status", "--anchor", "test").returncode == 0
+
+
+@pytest.mark.usefixtures("server")
+def test_b_a_state_folder_that_cannot_be_made(kedge: Command) -> None:
+    (kedge.folder / "state").write_bytes(b"in the way")
+    done = kedge("refresh", "--anchor", "test")
+    assert done.returncode == 0
+    assert "could not be stored" in done.stderr
+    assert "Traceback" not in done.stderr
+    (kedge.folder / "state").unlink()
+    kedge.refresh()
+
+
+def test_b_a_mirror_that_cannot_be_reached(kedge: Command) -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{reserved.getsockname()[1]}"
+        kedge.anchor(url)
+        text = kedge.refused(1, f"{url}/metadata/2.root.json: cannot connect: connection refused")
+        assert "hint: " in text
+
+
+def test_b_a_mirrors_folder_that_is_not_there(kedge: Command) -> None:
+    mirror = kedge.folder / "mirror"
+    kedge.repo.write(mirror)
+    kedge.anchor(str(mirror))
+    kedge.refresh()
+    shutil.rmtree(mirror)
+    answer = kedge.refresh()
+    assert "there is no such folder" in json.dumps(answer)
+    shutil.rmtree(kedge.state)
+    kedge.refused(1, "there is no such folder")
+    kedge.repo.write(mirror)
+    kedge.refresh()
