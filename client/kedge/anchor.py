@@ -17,6 +17,7 @@ import re
 import shutil
 import tempfile
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -95,8 +96,7 @@ class Anchor:
         if self.not_before is not None:
             lines.append(f"not_before = {_quoted(format_time(self.not_before))}")
         for mirror in self.mirrors:
-            lines += ["", "[[mirror]]"]
-            lines += [f"{field} = {_quoted(getattr(mirror, field))}" for field in ("url", "metadata", "targets")]
+            lines += _mirror_lines(mirror)
         if self.max_staleness or self.refresh_after:
             lines += ["", "[freshness]"]
             lines.append(f"max_staleness_s = {int(self.max_staleness.total_seconds())}")
@@ -233,10 +233,30 @@ def _freshness(table: Fields) -> tuple[timedelta, timedelta]:
 
 
 def _mirror(entry: Fields) -> Mirror:
-    folders = {field: entry.text(field, empty=True) for field in ("metadata", "targets") if field in entry}
-    mirror = Mirror(url=entry.text("url"), **folders)
+    folders = {name: entry.text(name, empty=True) for name in ("metadata", "targets") if name in entry}
+    mirror = Mirror(
+        url=entry.text("url"),
+        metadata=folders.get("metadata", "metadata"),
+        targets=folders.get("targets", "targets"),
+        ca_file=entry.optional("ca_file", entry.text),
+        credentials_file=entry.optional("credentials_file", entry.text),
+        redirect_origins=entry.texts("redirect_origins") if "redirect_origins" in entry else (),
+        allow_plain_http=entry.boolean("allow_plain_http") if "allow_plain_http" in entry else False,
+    )
     entry.end()
     return mirror
+
+
+def _mirror_lines(mirror: Mirror) -> Iterator[str]:
+    yield from ("", "[[mirror]]")
+    for field in ("url", "metadata", "targets", "ca_file", "credentials_file"):
+        value = getattr(mirror, field)
+        if value is not None:
+            yield f"{field} = {_quoted(value)}"
+    if mirror.redirect_origins:
+        yield f"redirect_origins = [{', '.join(map(_quoted, mirror.redirect_origins))}]"
+    if mirror.allow_plain_http:
+        yield "allow_plain_http = true"
 
 
 def _quoted(text: str) -> str:

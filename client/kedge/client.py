@@ -138,7 +138,10 @@ class TrustClient:
         module = find_registry(registry)
         target = self.target(module.target_path(registry))
         now = self.trust.reference_time
-        return read_served_keys(module, target.data, registry=registry, custom=target.custom, now=now)
+        try:
+            return read_served_keys(module, target.data, registry=registry, custom=target.custom, now=now)
+        except VerificationError as error:
+            raise error.served_by(self.trust.source or "the stored state") from error
 
     def target(self, path: str) -> Target:
         """Give a target file, after a refresh where this client has not made one yet.
@@ -152,7 +155,9 @@ class TrustClient:
         found = self._run(workflow.find(now.state, path, now.freshness, limits=self._limits), now.session)
         data = self._run(workflow.download(found), now.session)
         now.session.commit(found.state)
-        self._answering = replace(now, state=found.state)
+        expires = found.state.roles[found.role].signed.expires
+        trust = replace(now.trust, valid_until=min(now.trust.valid_until, expires))
+        self._answering = replace(now, state=found.state, trust=trust)
         custom = found.target.custom
         return Target(
             path=path,

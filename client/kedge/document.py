@@ -35,6 +35,7 @@ __all__ = [
 
 MAX_DEPTH = 64
 MAX_DIGITS = 15
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 T = TypeVar("T")
 
@@ -190,7 +191,15 @@ class Fields:
 
     def sha256(self, name: str) -> str:
         """A SHA-256 digest: 64 lower-case hexadecimal digits."""
-        return self.text(name, pattern="[0-9a-f]{64}", expected="64 lower-case hexadecimal digits")
+        return self.text(name, pattern=_SHA256.pattern, expected="64 lower-case hexadecimal digits")
+
+    def sha256s(self, name: str) -> tuple[str, ...]:
+        """A list of SHA-256 digests."""
+        digests = self.texts(name)
+        for index, digest in enumerate(digests):
+            if _SHA256.fullmatch(digest) is None:
+                raise DocumentError(f"{self.at(name)}[{index}]", "must be 64 lower-case hexadecimal digits")
+        return digests
 
     def integer(self, name: str, *, minimum: int = 0, maximum: int | None = None) -> int:
         """A whole number within bounds (a boolean is not a number)."""

@@ -123,11 +123,11 @@ def count_signatures(delegator: Root | Targets, role: str, parsed: Parsed[Any], 
             continue
         try:
             key.verify_signature(signature, parsed.payload)
-        except UnverifiedSignatureError:
-            continue
-        except SignatureFault as error:
+        except SignatureFault as error:  # a subclass of the next one: the signature could not be checked at all
             if isinstance(error.__cause__, UnsupportedLibraryError):
                 unsupported.add(key.scheme)
+            continue
+        except UnverifiedSignatureError:
             continue
         valid.setdefault(_material(key), keyid)
         if len(valid) >= listed.threshold and not every:

@@ -187,7 +187,7 @@ class StateRecord:
         """
         fields = Fields(load_json(data))
         fields.format(cls.FORMAT)
-        roots = fields.texts("roots")
+        roots = fields.sha256s("roots")
         if not roots:
             fields.fail("roots", "must name at least the initial root")
         if fields.sha256("initial_root") != roots[0]:
@@ -210,7 +210,7 @@ def _online_floor(fields: Fields, name: str) -> OnlineFloor | None:
     if name not in fields:
         return None
     table = fields.table(name)
-    floor = OnlineFloor(version=table.integer("version", minimum=1), keys=table.texts("keys"))
+    floor = OnlineFloor(version=table.integer("version", minimum=1), keys=table.sha256s("keys"))
     table.end()
     return floor
 

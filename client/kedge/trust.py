@@ -38,7 +38,7 @@ class Target:
 class Trust:
     """The state that an answer stands on.
 
-    ``valid_until`` is when the first of the four roles expires (signed); ``fetched`` is when this machine last
+    ``valid_until`` is when the first of the roles used expires (signed); ``fetched`` is when this machine last
     completed a refresh, ``source`` where from. ``refreshed`` says whether that was now. ``stale`` marks trust that has
     expired and is used because the policy allows it for a while; ``as_of`` is the time asked for instead of now.
     """

@@ -47,7 +47,7 @@ def server(world: World) -> Iterator[HostileServer]:
 def client_of(
     world: World, url: str, *, timeout_s: float = 20, ca_file: Path | None = None, limits: HttpLimits | None = None
 ) -> Iterator[TrustClient]:
-    transport = HttpTransport(Mirror(url=url), ca_file=str(ca_file) if ca_file else None, limits=limits)
+    transport = HttpTransport(Mirror(url=url, ca_file=str(ca_file) if ca_file else None), limits=limits)
     with world.client(transport, timeout_s=timeout_s) as client:
         yield client
 

@@ -56,7 +56,7 @@ def opened(
     server: HostileServer | str, *, limits: HttpLimits | None = None, ca_file: str | None = None
 ) -> Iterator[HttpTransport]:
     url = server if isinstance(server, str) else server.url
-    transport = HttpTransport(Mirror(url=url), limits=limits, ca_file=ca_file)
+    transport = HttpTransport(Mirror(url=url, ca_file=ca_file), limits=limits)
     try:
         yield transport
     finally:
@@ -428,3 +428,89 @@ def test_a_mirror_is_opened_by_its_address(folder: Path) -> None:
 def test_an_address_that_is_not_to_be_used_is_the_users_fault(url: str) -> None:
     with pytest.raises(InputError):
         open_mirror(Mirror(url=url))
+
+
+# Credentials
+
+
+def sent(server: HostileServer) -> list[str | None]:
+    """The Authorization header of each request."""
+    return [request.headers.get("authorization", request.headers.get("Authorization")) for request in server.requests]
+
+
+@pytest.mark.parametrize(
+    ("line", "header"),
+    [("bearer abc.def-123\n", "Bearer abc.def-123"), ("Basic user:pass word", "Basic dXNlcjpwYXNzIHdvcmQ=")],
+)
+def test_credentials_come_from_a_file(server: HostileServer, tmp_path: Path, line: str, header: str) -> None:
+    (tmp_path / "credentials").write_text(line)
+    transport = HttpTransport(Mirror(url=server.url, credentials_file=str(tmp_path / "credentials")))
+    assert transport.get(A, Deadline(5)) == BODY
+    assert sent(server) == [header]
+    transport.close()
+
+
+def test_credentials_come_from_netrc(server: HostileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "netrc"
+    path.write_text("machine 127.0.0.1 login user password secret\n")
+    path.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(path))
+    with opened(server) as transport:
+        assert transport.get(A, Deadline(5)) == BODY
+    assert sent(server) == ["Basic dXNlcjpzZWNyZXQ="]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "secret", "bearer", "bearer a b", "bearer a\nx: y", "basic nocolon", "digest a:b"]
+)
+def test_a_credentials_file_that_is_none_is_the_users_fault_and_not_shown(
+    server: HostileServer, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "credentials").write_text(text)
+    with pytest.raises(InputError, match="expected one line") as caught:
+        HttpTransport(Mirror(url=server.url, credentials_file=str(tmp_path / "credentials")))
+    assert "secret" not in str(caught.value)
+    with pytest.raises(InputError, match="absent: cannot be read"):
+        HttpTransport(Mirror(url=server.url, credentials_file=str(tmp_path / "absent")))
+
+
+def test_credentials_do_not_follow_a_redirect_that_is_allowed(server: HostileServer, tmp_path: Path) -> None:
+    (tmp_path / "credentials").write_text("bearer secret")
+    with HostileServer(FILES) as other:
+        mirror = Mirror(
+            url=server.url, credentials_file=str(tmp_path / "credentials"), redirect_origins=(other.url + "/",)
+        )
+        transport = HttpTransport(mirror)
+        server.misbehave("metadata/a", redirect(f"{other.url}/metadata/b"))
+        assert transport.get(A, Deadline(5)) == b"b"
+        assert sent(server) == ["Bearer secret"]
+        assert sent(other) == [None]
+        server.misbehave("metadata/a", redirect("http://127.0.0.2:9/metadata/b"))
+        fails(lambda: transport.get(A, Deadline(5)), "redirects to another origin")
+        transport.close()
+
+
+@pytest.mark.parametrize("url", ["https://user:secret@example.invalid/", "http://user@127.0.0.1:1"])
+def test_an_address_with_credentials_is_the_users_fault_and_does_not_show_them(url: str) -> None:
+    with pytest.raises(InputError, match="holds no credentials") as caught:
+        open_mirror(Mirror(url=url))
+    assert "secret" not in str(caught.value)
+
+
+def test_plain_http_is_for_loopback_unless_it_is_allowed() -> None:
+    with pytest.raises(InputError, match="plain http is used for this machine's loopback only"):
+        open_mirror(Mirror(url="http://example.invalid"))
+    open_mirror(Mirror(url="http://example.invalid", allow_plain_http=True)).close()
+
+
+def test_a_file_of_authorities_that_is_not_there_is_the_users_fault(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file of certificate authorities"):
+        HttpTransport(Mirror(url="https://127.0.0.1:1", ca_file=str(tmp_path / "absent")))
+
+
+def test_a_file_of_authorities_that_is_garbage_is_one_line(server: HostileServer, tmp_path: Path) -> None:
+    (tmp_path / "ca").write_text("garbage")
+    url = server.url.replace("http:", "https:")
+    with pytest.raises(KedgeError) as caught, opened(url, ca_file=str(tmp_path / "ca")) as transport:
+        transport.get(A, Deadline(5))
+    assert "\n" not in str(caught.value)

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from kedge.errors import InputError
 from kedge.workflow import Fetch, Missing
@@ -24,11 +24,20 @@ class Mirror:
     """Where a repository lies: a URL or a folder, and where below it metadata and targets are.
 
     python-tuf and kedge publish ``metadata/`` and ``targets/``; Sigstore's metadata is at the top (``metadata = ""``).
+
+    ``ca_file`` replaces the machine's certificate authorities; ``credentials_file`` holds ``bearer TOKEN`` or
+    ``basic USER:PASSWORD``; ``redirect_origins`` are other origins that the mirror may redirect to. With
+    ``allow_plain_http`` a host other than this machine may be asked without TLS: content stays verified, but everybody
+    on the way sees what is asked for.
     """
 
     url: str
     metadata: str = "metadata"
     targets: str = "targets"
+    ca_file: str | None = None
+    credentials_file: str | None = None
+    redirect_origins: tuple[str, ...] = ()
+    allow_plain_http: bool = False
 
 
 class Deadline:
@@ -68,23 +77,15 @@ class Transport(Protocol):
         ...
 
 
-def open_mirror(mirror: Mirror, *, allow_http: bool = False) -> Transport:
+def open_mirror(mirror: Mirror) -> Transport:
     """Choose the transport for a mirror by its URL: ``https:``, ``http:`` on loopback, ``file:``, or a folder's path.
 
-    ``allow_http`` permits plain http to other hosts: content stays verified, but every observer sees what is asked for.
-
     Raises:
-        InputError: the URL is none of these.
+        InputError: the URL is none of these, or a file that the mirror names cannot be used.
     """
     parts = urlsplit(mirror.url)
     if parts.scheme in ("https", "http"):
-        if parts.query or parts.fragment or not parts.hostname:
-            raise InputError(f"{mirror.url}: a mirror's URL has a host, and no query or fragment")
-        if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):
-            raise InputError(
-                f"{mirror.url}: plain http is used for this machine's loopback only",
-                hint="use https, or a folder",
-            )
+        _check_url(mirror, parts)
         from kedge.transport.http import HttpTransport
 
         return HttpTransport(mirror)
@@ -95,6 +96,21 @@ def open_mirror(mirror: Mirror, *, allow_http: bool = False) -> Transport:
     if "://" in mirror.url:
         raise InputError(f"{mirror.url}: a mirror is an https URL, a file URL or a folder, not {parts.scheme}:")
     return DirectoryTransport(Path(mirror.url), mirror)
+
+
+def _check_url(mirror: Mirror, parts: SplitResult) -> None:
+    if parts.username is not None:
+        raise InputError(
+            f"{parts.scheme}://{parts.hostname}: a mirror's URL holds no credentials",
+            hint="put them into a netrc file, or into a file that the anchor names as credentials_file",
+        )
+    if parts.query or parts.fragment or not parts.hostname:
+        raise InputError(f"{mirror.url}: a mirror's URL has a host, and no query or fragment")
+    if parts.scheme == "http" and not mirror.allow_plain_http and not is_loopback(parts.hostname):
+        raise InputError(
+            f"{mirror.url}: plain http is used for this machine's loopback only",
+            hint="use https or a folder; the anchor's allow_plain_http permits it, and shows everybody what is asked",
+        )
 
 
 def is_loopback(host: str) -> bool:

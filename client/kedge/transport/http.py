@@ -11,9 +11,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
-import socket
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,28 +19,18 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urljoin, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import urllib3
-from urllib3.exceptions import (
-    DecodeError,
-    HTTPError,
-    LocationParseError,
-    MaxRetryError,
-    NameResolutionError,
-    NewConnectionError,
-    ProtocolError,
-    ProxyError,
-    SSLError,
-    TimeoutError,  # noqa: A004 urllib3's own
-)
+from urllib3.exceptions import HTTPError
 
 from kedge._version import __version__
-from kedge.errors import FetchError, InputError, KedgeError, Reason, Refusal, VerificationError
+from kedge.errors import FetchError, KedgeError
 from kedge.transport import Deadline, Mirror
+from kedge.transport.connect import Sockets, credentials, open_pool
 from kedge.transport.directory import too_large
+from kedge.transport.faults import explain, is_final, redirected, refused_status, too_late, too_slow
 from kedge.workflow import MISSING, Area, Fetch, Missing
 
 __all__ = ["HttpLimits", "HttpTransport"]
@@ -68,18 +56,21 @@ class HttpLimits:
 class HttpTransport:
     """Gets files from one mirror."""
 
-    def __init__(self, mirror: Mirror, *, limits: HttpLimits | None = None, ca_file: str | None = None) -> None:
-        """Ask ``mirror``; ``ca_file`` replaces the machine's certificate authorities.
+    def __init__(self, mirror: Mirror, *, limits: HttpLimits | None = None) -> None:
+        """Ask ``mirror``.
 
         Raises:
-            InputError: a proxy that the environment names cannot be used.
+            InputError: a proxy of the environment, the certificate authorities or the credentials cannot be used.
         """
         self._limits = limits or HttpLimits()
         base = mirror.url.rstrip("/")
         self.source = base
         self._bases = {Area.METADATA: _join(base, mirror.metadata), Area.TARGETS: _join(base, mirror.targets)}
-        self._sockets = _Sockets()
-        self._pool = _open_pool(base, self._limits, ca_file, self._sockets)
+        self._origin = _origin(base)
+        self._redirect_origins = {self._origin, *(_origin(url) for url in mirror.redirect_origins)}
+        self._credentials = credentials(mirror)
+        self._sockets = Sockets()
+        self._pool = open_pool(mirror, self._limits.connections, self._sockets)
         self._workers = ThreadPoolExecutor(self._limits.connections, thread_name_prefix="kedge-http")
         self._pending: dict[tuple[Area, str], Future[bytes | Missing]] = {}
         self._gone = threading.Event()
@@ -99,10 +90,7 @@ class HttpTransport:
             return future.result(timeout=deadline.remaining_s())
         except FutureTimeout:
             self._sockets.shut()
-            raise FetchError(
-                f"{self._url(request)}: no complete answer within the {deadline.seconds:g} seconds allowed",
-                hint="the server is too slow or stalls: try another mirror, or allow more time",
-            ) from None
+            raise too_late(self._url(request), deadline.seconds) from None
 
     def close(self) -> None:
         """Give up what is under way, and every connection."""
@@ -127,15 +115,16 @@ class HttpTransport:
                 fault: KedgeError = error.fault
                 pause_s = error.after_s if error.after_s is not None else pause_s
             except HTTPError as error:
-                fault = _explain(url, error, attempt)
-                if isinstance(error, (DecodeError, LocationParseError)) or _is_final(error):
+                if not deadline.remaining_s():
+                    raise too_late(url, deadline.seconds) from error
+                fault = explain(url, error, attempt, self._limits.idle_s)
+                if is_final(error):
                     raise fault from error
             if attempt == self._limits.attempts or pause_s >= deadline.remaining_s() or self._gone.wait(pause_s):
                 raise fault
         raise RuntimeError("unreachable: the last attempt returns or raises")
 
     def _try(self, url: str, max_bytes: int, deadline: Deadline) -> bytes | Missing:
-        origin = urlsplit(url)[:2]
         for _ in range(self._limits.redirects + 1):
             response = self._request(url, deadline)
             try:
@@ -143,14 +132,17 @@ class HttpTransport:
                     return self._answer(url, response, max_bytes, deadline)
                 _drain(response)
                 location = urljoin(url, response.headers.get("Location", ""))
-                if urlsplit(location)[:2] != origin:
-                    raise _redirected(url, location)
+                if _origin(location) not in self._redirect_origins:
+                    raise redirected(url, location)
                 url = location
             finally:
                 response.release_conn()
-        raise FetchError(f"{url}: more than {self._limits.redirects} redirects")
+        raise FetchError(f"{url}: more than {self._limits.redirects} redirects", hint="try another mirror")
 
     def _request(self, url: str, deadline: Deadline) -> urllib3.BaseHTTPResponse:
+        headers = {"User-Agent": f"kedge/{__version__}", "Accept-Encoding": "identity"}
+        if _origin(url) == self._origin:
+            headers.update(self._credentials)  # they never follow a redirect
         wait_s = max(0.001, min(self._limits.idle_s, deadline.remaining_s()))
         return self._pool.request(
             "GET",
@@ -159,7 +151,7 @@ class HttpTransport:
             redirect=False,
             retries=False,
             timeout=urllib3.Timeout(connect=wait_s, read=wait_s),
-            headers={"User-Agent": f"kedge/{__version__}", "Accept-Encoding": "identity"},
+            headers=headers,
         )
 
     def _answer(
@@ -171,9 +163,9 @@ class HttpTransport:
         _drain(response)
         if status in (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN):
             return MISSING
-        fault = _status_fault(url, status)
+        fault = refused_status(url, status)
         if status in _RETRIED:
-            raise _RetryLaterError(fault, _retry_after_s(response.headers.get("Retry-After")))
+            raise _RetryLaterError(fault, _retry_after_s(response.headers))
         raise fault
 
     def _body(self, url: str, response: urllib3.BaseHTTPResponse, max_bytes: int, deadline: Deadline) -> bytes:
@@ -184,13 +176,12 @@ class HttpTransport:
                 response.close()
                 raise too_large(url, max_bytes)
             elapsed_s = time.monotonic() - begun
-            slow = elapsed_s > self._limits.rate_grace_s and len(data) < elapsed_s * self._limits.min_bytes_per_s
-            if slow or not deadline.remaining_s():
+            if not deadline.remaining_s():
                 response.close()
-                raise FetchError(
-                    f"{url}: only {len(data)} bytes came in {elapsed_s:.0f} seconds",
-                    hint="the server is too slow: try another mirror",
-                )
+                raise too_late(url, deadline.seconds)
+            if elapsed_s > self._limits.rate_grace_s and len(data) < elapsed_s * self._limits.min_bytes_per_s:
+                response.close()
+                raise too_slow(url, len(data), elapsed_s)
         return bytes(data)
 
 
@@ -201,58 +192,13 @@ class _RetryLaterError(Exception):
         self.after_s = after_s
 
 
-class _Sockets:
-    """The sockets in use, so that a deadline can end a read that another thread waits in."""
-
-    def __init__(self) -> None:
-        self._open: set[socket.socket] = set()
-
-    def add(self, sock: socket.socket) -> None:
-        self._open.add(sock)
-
-    def shut(self) -> None:
-        for sock in list(self._open):
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        self._open.clear()
-
-
 def _join(base: str, below: str) -> str:
     return f"{base}/{below.strip('/')}" if below.strip("/") else base
 
 
-def _open_pool(base: str, limits: HttpLimits, ca_file: str | None, sockets: _Sockets) -> urllib3.PoolManager:
-    scheme, host = urlsplit(base).scheme, urlsplit(base).hostname or ""
-    options: dict[str, Any] = {"maxsize": limits.connections, "block": True}
-    if ca_file is not None:
-        options["ca_certs"] = ca_file
-    proxy = getproxies().get(scheme) or getproxies().get("all")
-    try:
-        if proxy and not proxy_bypass(host):
-            pool: urllib3.PoolManager = urllib3.ProxyManager(proxy if "://" in proxy else f"http://{proxy}", **options)
-        else:
-            pool = urllib3.PoolManager(**options)
-    except (HTTPError, ValueError) as error:
-        raise InputError(f"the proxy {proxy} of the environment cannot be used: {error}") from error
-
-    class Plain(urllib3.connection.HTTPConnection):
-        def connect(self) -> None:
-            super().connect()
-            sockets.add(self.sock)
-
-    class Secure(urllib3.connection.HTTPSConnection):
-        def connect(self) -> None:
-            super().connect()
-            sockets.add(self.sock)
-
-    class PlainPool(urllib3.HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class SecurePool(urllib3.HTTPSConnectionPool):
-        ConnectionCls = Secure
-
-    pool.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
-    return pool
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme.lower(), parts.netloc.lower()
 
 
 def _drain(response: urllib3.BaseHTTPResponse) -> None:
@@ -265,75 +211,13 @@ def _drain(response: urllib3.BaseHTTPResponse) -> None:
             return
 
 
-def _redirected(url: str, location: str) -> VerificationError:
-    refusal = Refusal(reason=Reason.REDIRECT, file=url, expected="the same origin", found=location[:200])
-    return VerificationError(
-        f"{url}: redirects to another origin, {location[:200]}",
-        refusal=refusal,
-        hint="if that is where the repository lives now, give its address as the mirror",
-    )
-
-
-def _status_fault(url: str, status: int) -> FetchError:
-    phrase = HTTPStatus(status).phrase.lower() if status in set(HTTPStatus) else "unknown status"
-    hint = {
-        401: "the mirror asks for credentials",
-        407: "the proxy asks for credentials",
-        429: "the mirror limits requests: try again later, or another mirror",
-    }.get(status, "the mirror has a fault, or is no TUF repository: try again later, or another mirror")
-    return FetchError(f"{url}: the server answers {status} {phrase}", hint=hint)
-
-
-def _retry_after_s(value: str | None) -> float | None:
-    if value is None:
-        return None
-    if value.strip().isdecimal():
+def _retry_after_s(headers: urllib3.HTTPHeaderDict) -> float | None:
+    value = headers.get("Retry-After", "").strip()
+    if value.isdecimal():
         return float(value)
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
+        # A date is meant by the server's clock, which it states itself: this machine's may be wrong.
+        until, now = parsedate_to_datetime(value), parsedate_to_datetime(headers.get("Date", ""))
+        return max(0.0, (until - now).total_seconds())
+    except (ValueError, TypeError):
         return None
-
-
-def _is_final(error: HTTPError) -> bool:
-    """Whether trying again cannot help: a certificate or a name does not mend itself in a second."""
-    cause = error.reason if isinstance(error, MaxRetryError) else error
-    return isinstance(cause, (SSLError, NameResolutionError))
-
-
-def _explain(url: str, error: HTTPError, attempt: int) -> FetchError:
-    cause = error.reason if isinstance(error, MaxRetryError) and error.reason is not None else error
-    host = urlsplit(url).hostname
-    tried = f" (tried {attempt} times)" if attempt > 1 else ""
-    inner: BaseException = cause
-    if isinstance(cause, NameResolutionError):
-        return FetchError(
-            f"{url}: the name {host} cannot be resolved{tried}", hint="check the name, DNS and the network"
-        )
-    if isinstance(cause, SSLError):
-        return FetchError(
-            f"{url}: TLS fails: {_last(inner)}{tried}", hint="check this machine's clock and certificates"
-        )
-    if isinstance(cause, ProxyError):
-        return FetchError(f"{url}: the proxy fails: {_last(inner)}{tried}", hint="check https_proxy and no_proxy")
-    if isinstance(cause, NewConnectionError):
-        return FetchError(f"{url}: cannot connect: {_last(inner)}{tried}", hint="check the address and the network")
-    if isinstance(cause, TimeoutError):
-        return FetchError(f"{url}: the server does not answer{tried}", hint="try again later, or another mirror")
-    if isinstance(cause, DecodeError):
-        return FetchError(
-            f"{url}: the answer cannot be decoded: {_last(inner)}", hint="the server or a proxy is at fault"
-        )
-    if isinstance(cause, ProtocolError):
-        return FetchError(
-            f"{url}: the connection breaks off: {_last(inner)}{tried}", hint="try again, or another mirror"
-        )
-    return FetchError(f"{url}: {_last(inner)}{tried}")
-
-
-def _last(error: BaseException) -> str:
-    """The innermost reason, in one line."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split()).lower()
