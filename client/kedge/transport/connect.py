@@ -1,0 +1,145 @@
+"""How a mirror is connected to: proxy, certificate authorities, credentials, and a hold on the sockets.
+
+- Proxies come from the environment (``https_proxy``, ``http_proxy``, ``all_proxy``, ``no_proxy``), with or without a
+  scheme and credentials of their own.
+- Credentials come from a file that the anchor names, or from ``netrc``: never from the command line or from a URL, and
+  they go to the mirror's own origin over https or loopback only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import netrc
+import os
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.request import getproxies, proxy_bypass
+
+import urllib3
+from urllib3.exceptions import HTTPError
+from urllib3.util import make_headers
+
+from kedge.errors import InputError
+from kedge.transport import Mirror
+
+__all__ = ["Sockets", "credentials", "open_pool"]
+
+
+class Sockets:
+    """The sockets in use, so that a deadline can end a read that another thread waits in."""
+
+    def __init__(self) -> None:
+        """Hold none yet."""
+        self._open: set[socket.socket] = set()
+
+    def add(self, sock: socket.socket) -> None:
+        """Take hold of a connection's socket."""
+        self._open.add(sock)
+
+    def shut(self) -> None:
+        """Shut every socket; whoever reads from one gets an error."""
+        for sock in list(self._open):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        self._open.clear()
+
+
+def open_pool(mirror: Mirror, connections: int, sockets: Sockets) -> urllib3.PoolManager:
+    """Make a pool of at most ``connections`` connections to a mirror, through the environment's proxy if there is one.
+
+    Raises:
+        InputError: the proxy or the file of certificate authorities cannot be used.
+    """
+    options: dict[str, Any] = {"maxsize": connections, "block": True}
+    if mirror.ca_file is not None:
+        if not Path(mirror.ca_file).is_file():
+            raise InputError(f"{mirror.ca_file}: there is no such file of certificate authorities")
+        options["ca_certs"] = mirror.ca_file
+    proxy = _proxy(mirror.url)
+    try:
+        pool = _proxied(proxy, options) if proxy is not None else urllib3.PoolManager(**options)
+    except (HTTPError, ValueError) as error:
+        raise InputError(f"the proxy {_bare(proxy or '')} of the environment cannot be used: {error}") from error
+    pool.pool_classes_by_scheme = _watched(sockets)
+    return pool
+
+
+def credentials(mirror: Mirror) -> dict[str, str]:
+    """Give the header that authorizes requests to a mirror; nothing where no credentials are kept for it.
+
+    ``credentials_file`` holds one line: ``bearer TOKEN`` or ``basic USER:PASSWORD``.
+
+    Raises:
+        InputError: the file, or the netrc file, cannot be read.
+    """
+    if mirror.credentials_file is not None:
+        return _from_file(Path(mirror.credentials_file))
+    host = urlsplit(mirror.url).hostname or ""
+    path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
+    if not path.is_file():
+        return {}
+    try:
+        entry = netrc.netrc(path).authenticators(host)
+    except (netrc.NetrcParseError, OSError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    if entry is None:
+        return {}
+    login, _, password = entry
+    return make_headers(basic_auth=f"{login}:{password}")
+
+
+def _from_file(path: Path) -> dict[str, str]:
+    try:
+        kind, _, secret = path.read_text(encoding="utf-8").strip().partition(" ")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}".lower()) from error
+    secret = secret.strip()
+    if kind.lower() == "bearer" and secret and secret.isascii() and secret.isprintable() and " " not in secret:
+        return {"authorization": f"Bearer {secret}"}
+    if kind.lower() == "basic" and ":" in secret and "\n" not in secret:
+        return make_headers(basic_auth=secret)
+    raise InputError(f'{path}: expected one line, "bearer TOKEN" or "basic USER:PASSWORD"')
+
+
+def _proxy(url: str) -> str | None:
+    parts, proxies = urlsplit(url), getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _proxied(proxy: str, options: dict[str, Any]) -> urllib3.ProxyManager:
+    parts, headers = urlsplit(proxy), None
+    if parts.username is not None:
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers = make_headers(proxy_basic_auth=login)
+    return urllib3.ProxyManager(_bare(proxy), proxy_headers=headers, **options)
+
+
+def _bare(proxy: str) -> str:
+    """A proxy's URL without its credentials."""
+    parts = urlsplit(proxy)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _watched(sockets: Sockets) -> dict[str, type[urllib3.HTTPConnectionPool]]:
+    class Plain(urllib3.connection.HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            sockets.add(self.sock)
+
+    class Secure(urllib3.connection.HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            sockets.add(self.sock)
+
+    class PlainPool(urllib3.HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(urllib3.HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    return {"http": PlainPool, "https": SecurePool}
