@@ -70,12 +70,16 @@ class Area(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Ask the repository for ``path`` (quoted, relative to its area) of at most ``max_bytes``."""
+    """Ask the repository for ``path`` (quoted, relative to its area) of at most ``max_bytes``.
+
+    With ``again``, an answer that was asked ahead does not count: the file may have come to be since.
+    """
 
     area: Area
     path: str
     max_bytes: int
     ahead: tuple[Fetch, ...] = ()
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +185,7 @@ def refresh(
         if error.refusal.reason is not Reason.SIGNATURES or not limits.root_window:
             raise
         # A new root may have been published between two requests: ask once more, in order, before refusing.
-        newer = yield from _update_root(state, replace(limits, root_window=0))
+        newer = yield from _update_root(state, replace(limits, root_window=0), again=True)
         if newer.root.version == state.root.version:
             raise
     return (yield from _update_rest(newer, freshness, recorded, limits))
@@ -242,12 +246,12 @@ def download(found: Found) -> Workflow[bytes]:
     return data
 
 
-def _update_root(state: TrustedState, limits: Limits) -> Workflow[TrustedState]:
+def _update_root(state: TrustedState, limits: Limits, *, again: bool = False) -> Workflow[TrustedState]:
     # One request tells whether there is a newer root, and mostly there is none: then only the timestamp is next.
     ahead: tuple[Fetch, ...] = (_timestamp_request(limits),) if limits.root_window else ()
     # §5.3.3 ask for one root after the other until there is no next one
     for _ in range(limits.root_rotations):
-        answer = yield replace(_root_request(state.root.version + 1, limits), ahead=ahead)
+        answer = yield replace(_root_request(state.root.version + 1, limits), ahead=ahead, again=again)
         if not isinstance(answer, bytes):
             return state
         state = checks.accept_root(state, answer)

@@ -73,6 +73,7 @@ class HttpTransport:
         self._pool = open_pool(mirror, self._limits.connections, self._sockets)
         self._workers = ThreadPoolExecutor(self._limits.connections, thread_name_prefix="kedge-http")
         self._pending: dict[tuple[Area, str], Future[bytes | Missing]] = {}
+        self._run: Deadline | None = None
         self._gone = threading.Event()
 
     def get(self, request: Fetch, deadline: Deadline) -> bytes | Missing:
@@ -82,7 +83,12 @@ class HttpTransport:
             FetchError: it cannot be had by the deadline.
             VerificationError: it is longer than allowed, or the server redirects to another origin.
         """
-        future = self._pending.pop((request.area, request.path), None) or self._submit(request, deadline)
+        if deadline is not self._run:
+            # What was asked ahead counts for the run that asked: later, a root that was missing may be there.
+            self._forget()
+            self._run = deadline
+        asked_ahead = self._pending.pop((request.area, request.path), None)
+        future = self._submit(request, deadline) if asked_ahead is None or request.again else asked_ahead
         for ahead in request.ahead:
             if (ahead.area, ahead.path) not in self._pending:
                 self._pending[ahead.area, ahead.path] = self._submit(ahead, deadline)
@@ -91,6 +97,11 @@ class HttpTransport:
         except FutureTimeout:
             self._sockets.shut()
             raise too_late(self._url(request), deadline.seconds) from None
+
+    def _forget(self) -> None:
+        for future in self._pending.values():
+            future.cancel()
+        self._pending.clear()
 
     def close(self) -> None:
         """Give up what is under way, and every connection."""
