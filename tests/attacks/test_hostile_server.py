@@ -251,6 +251,24 @@ def test_a20_a_captive_portal_in_front_of_a_warm_client_is_a_refusal_and_no_fall
     assert keys(world, server) == b"the keys"
 
 
+def test_a20_what_was_asked_ahead_in_one_refresh_does_not_answer_the_next_one(
+    world: World, server: HostileServer
+) -> None:
+    """Roots that were missing when they were asked for ahead may have been published since."""
+    world.repo.rotate("root", keys=3, threshold=2)
+    with client_of(world, server.url) as client:
+        assert client.refresh().root.version == 2
+        for _ in range(4):
+            with world.repo.edit("root"):
+                pass
+        stolen = world.repo.signers["timestamp"]
+        world.repo.rotate("timestamp")
+        with world.repo.lying():
+            world.repo.sign("timestamp", signers=stolen)
+            world.refused("signed by 0 of the 1 keys that root version 7", run=client.refresh)
+        assert client.refresh().root.version == 7
+
+
 # Row A21: a stolen TLS certificate
 
 

@@ -474,3 +474,31 @@ def test_a9_a_held_role_is_checked_again_with_the_keys_of_todays_delegator(world
     with world.repo.edit("registry.example"):
         pass
     assert world.keys() == b"the keys"
+
+
+def test_a9_in_one_run_a_role_that_one_delegator_trusts_is_not_believed_for_another(world: World) -> None:
+    world.repo.delegate("left", paths=["shared/left"])
+    world.repo.delegate("right", paths=["shared/right"])
+    world.repo.delegate("bottom", paths=["shared/*"], parent="left")
+    stolen = world.repo.signers["bottom"]
+    world.repo.signers["bottom"] = new_signers()
+    world.repo.delegate("bottom", paths=["shared/*"], parent="right")
+    world.repo.signers["bottom"] = [*stolen, *world.repo.signers["bottom"]]
+    world.repo.add_target("shared/left", b"left", role="bottom")
+    world.repo.add_target("shared/right", b"right", role="bottom")
+    world.repo.publish()
+    client = world.client()
+    with world.repo.lying():
+        world.repo.signers["bottom"] = stolen
+        with world.repo.edit("bottom"):
+            pass
+        assert client.target("shared/left").data == b"left"
+        world.refused(
+            "2.bottom.json: signed by 0 of the 1 keys",
+            reason=Reason.SIGNATURES,
+            run=lambda: client.target("shared/right"),
+        )
+    for _ in range(2):
+        with world.repo.edit("bottom"):
+            pass
+    assert world.client().target("shared/right").data == b"right"

@@ -1,4 +1,4 @@
-"""B1 to B4: real processes on a machine that fails them."""
+"""B1 to B4 and B7: real processes on a machine that fails them."""
 
 from __future__ import annotations
 
@@ -320,3 +320,42 @@ def test_b4_a_read_only_state_answers_and_says_that_it_could_not_store(
     (again,) = machine.run()
     assert machine.right(again)
     assert again["warnings"] == []
+
+
+# Row B7: cryptography that is too old
+
+TOO_OLD = """
+import runpy, sys
+import cryptography.x509
+import cryptography.hazmat.primitives.asymmetric.types
+import cryptography.hazmat.primitives.serialization
+from cryptography.hazmat.primitives.asymmetric import mldsa
+there = {name: value for name, value in vars(mldsa).items() if name.startswith("MLDSA")}
+for name in there:
+    delattr(mldsa, name)
+import securesystemslib.signer  # finds none of them, as before cryptography 48
+vars(mldsa).update(there)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_b7_a_scheme_that_this_machine_cannot_check_is_not_called_an_attack(machine: Machine) -> None:
+    from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
+    from securesystemslib.signer import CryptoSigner
+
+    machine.repo.root.revoke_key(machine.repo.signers["timestamp"][0].public_key.keyid, "timestamp")
+    machine.repo.signers["timestamp"] = [CryptoSigner(MLDSA65PrivateKey.generate())]
+    machine.repo.root.add_key(machine.repo.signers["timestamp"][0].public_key, "timestamp")
+    with machine.repo.edit("root"):
+        pass
+    with machine.repo.edit("timestamp"):
+        pass
+    machine.publish()
+    command = machine.command()
+    done = subprocess.run([command[0], "-c", TOO_OLD, *command[1:]], capture_output=True, text=True)
+    assert done.stderr == ""
+    result = json.loads(done.stdout)
+    assert (result["error"], result["exit"]) == ("StoreError", 1)
+    assert "this machine's cryptography cannot check ml-dsa-65/1 signatures" in result["text"]
+    assert machine.right(machine.run()[0])

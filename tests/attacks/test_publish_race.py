@@ -12,7 +12,7 @@ from kedge.workflow import Fetch, Limits, Missing
 from support.world import World
 
 
-@pytest.mark.parametrize("role", ["timestamp", "root"])
+@pytest.mark.parametrize("role", ["timestamp", "snapshot", "targets", "root"])
 @pytest.mark.parametrize("moment", ["metadata/timestamp.json", "snapshot.json", "targets.json"])
 def test_a25_a_root_that_appears_during_a_refresh_does_not_hurt(world: World, moment: str, role: str) -> None:
     def publish(path: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kedge.errors import FetchError, KedgeError, Reason, StoreError
+from kedge.errors import FetchError, KedgeError, Reason, StoreError, VerificationError
 from kedge.transport import Deadline
 from kedge.workflow import Fetch, Missing
 from support.simulator import RepositorySimulator
@@ -106,6 +106,28 @@ def test_a12_metadata_of_other_keys_in_the_record_is_not_believed(world: World, 
     assert world.keys() == b"the keys"
 
 
+def test_a12_a_whole_state_of_another_repository_is_refused(world: World, tmp_path: Path) -> None:
+    world.keys()
+    floors = world.floors()
+    theirs = World(tmp_path / "theirs")
+    theirs.repo.add_target(KEYS, b"THE KEYS", role="registry.example")
+    theirs.repo.publish()
+    assert theirs.keys() == b"THE KEYS"
+    ours = tmp_path / "ours"
+    shutil.copytree(world.folder, ours)
+    shutil.rmtree(world.folder)
+    shutil.copytree(theirs.folder, world.folder)
+    assert answer_offline(world) is None
+    for run in (world.client(OFFLINE).status, world.client().refresh, world.client(theirs.mirror).refresh):
+        with pytest.raises(VerificationError, match="is of another initial root") as caught:
+            run()
+        assert caught.value.refusal.reason is Reason.ANCHOR
+    shutil.rmtree(world.folder)
+    shutil.copytree(ours, world.folder)
+    assert world.keys() == b"the keys"
+    assert world.floors() == floors
+
+
 def test_a12_a_root_that_somebody_appended_to_the_chain_is_not_believed(world: World) -> None:
     world.keys()
     forged = RepositorySimulator(now=NOW)
@@ -184,6 +206,19 @@ def test_b5_damage_is_mended_by_the_next_refresh(world: World, name: str, how: s
     world.tomorrow(hours=1)
     world.keys()
     damage_and_recover(world, sorted(world.folder.glob(name)), how)
+
+
+@pytest.mark.parametrize("name", ["state.json", "state.json.prev", "floors.json", "lock", "blobs/*"])
+def test_b5_a_folder_in_place_of_a_file_hinders_no_answer(world: World, name: str) -> None:
+    world.keys()
+    world.tomorrow(hours=1)
+    world.keys()
+    for path in sorted(world.folder.glob(name)):
+        path.unlink()
+        path.mkdir()
+    assert answer_offline(world) in (None, b"the keys")
+    world.tomorrow(hours=1)
+    assert world.keys() == b"the keys"
 
 
 @pytest.mark.parametrize("how", DAMAGE)

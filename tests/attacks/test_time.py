@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from kedge.errors import ExpiredError, StoreError
-from support.world import NOW, World
+from support.world import KEYS, NOW, World
 
 
 def test_a3_staleness_that_the_policy_allows_is_marked_and_ends(world: World) -> None:
@@ -30,6 +30,15 @@ def test_a3_stored_trust_answers_no_longer_than_it_is_valid(world: World) -> Non
     world.tomorrow(hours=1)
     world.refresh()
     assert world.client().status().timestamp.version == world.repo.timestamp.version
+
+
+def test_a3_a_client_that_lives_long_does_not_outlive_its_trust(world: World) -> None:
+    client = world.client()
+    assert client.target(KEYS).data == b"the keys"
+    world.clock.advance(timedelta(days=30))
+    world.refused("timestamp", kind=ExpiredError, run=lambda: client.target(KEYS))
+    world.tomorrow(hours=1)
+    assert client.target(KEYS).data == b"the keys"
 
 
 @pytest.mark.parametrize("moment", [datetime(1999, 1, 1, tzinfo=UTC), NOW - timedelta(days=400)], ids=["1999", "400d"])

@@ -180,6 +180,18 @@ def test_a_planted_link_at_the_lock_leaves_its_victim_alone(store: Store, tmp_pa
     put(store, b"two")
 
 
+def test_a_planted_link_at_the_blobs_folder_is_not_written_through(store: Store, tmp_path: Path) -> None:
+    put(store, b"one")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (store.folder / "blobs").symlink_to(elsewhere)
+    with pytest.raises(StoreError, match="blobs"):
+        store.keep(b"bytes")
+    assert list(elsewhere.iterdir()) == []
+    (store.folder / "blobs").unlink()
+    store.keep(b"bytes")
+
+
 def test_a_pipe_in_place_of_a_record_is_not_waited_for(store: Store) -> None:
     put(store, b"one")
     (store.folder / "state.json").unlink()

@@ -116,11 +116,20 @@ def test_one_connection_serves_all_requests_and_survives_a_missing_file(
 def test_what_is_asked_ahead_is_under_way_before_it_is_asked_for(
     server: HostileServer, transport: HttpTransport
 ) -> None:
-    ahead = (Fetch(Area.METADATA, "b", 10), Fetch(Area.METADATA, "absent", 10))
-    assert transport.get(Fetch(Area.METADATA, "a", 10_000, ahead=ahead), Deadline(5)) == BODY
-    assert transport.get(ahead[1], Deadline(5)) is MISSING
-    assert transport.get(ahead[0], Deadline(5)) == b"b"
+    ahead, deadline = (Fetch(Area.METADATA, "b", 10), Fetch(Area.METADATA, "absent", 10)), Deadline(5)
+    assert transport.get(Fetch(Area.METADATA, "a", 10_000, ahead=ahead), deadline) == BODY
+    assert transport.get(ahead[1], deadline) is MISSING
+    assert transport.get(ahead[0], deadline) == b"b"
     assert sorted(server.paths) == ["metadata/a", "metadata/absent", "metadata/b"]
+
+
+def test_what_was_asked_ahead_for_one_run_does_not_answer_the_next(
+    server: HostileServer, transport: HttpTransport
+) -> None:
+    ahead = (Fetch(Area.METADATA, "b", 10),)
+    assert transport.get(Fetch(Area.METADATA, "a", 10_000, ahead=ahead), Deadline(5)) == BODY
+    server.misbehave("metadata/b", bytes_of(b"news"))
+    assert transport.get(ahead[0], Deadline(5)) == b"news"
 
 
 def test_without_ahead_there_is_one_request_at_a_time(server: HostileServer, transport: HttpTransport) -> None:
@@ -403,10 +412,31 @@ def test_a_file_in_a_folder_is_bounded(folder: Path) -> None:
         transport.get(Fetch(Area.METADATA, "a", len(BODY) - 1), Deadline(5))
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "%00", "%C3%BC" * 100])
+def test_odd_names_in_a_folder_are_missing_or_one_line(folder: Path, name: str) -> None:
+    answer = answer_or_error(folder, name)
+    assert answer is MISSING or (isinstance(answer, FetchError) and str(answer).isprintable())
+
+
 def test_a_folder_in_place_of_a_file_is_one_line(folder: Path) -> None:
     (folder / "metadata/sub").mkdir()
     with pytest.raises(FetchError, match="sub: cannot be read: is a directory"):
         in_folder(folder).get(Fetch(Area.METADATA, "sub", 10), Deadline(5))
+
+
+@pytest.mark.parametrize("name", ["..%2F..%2Fsecret", "sub%2F..%2F..%2F..%2Fsecret", "..", "%2E%2E%2F..%2Fsecret"])
+def test_a_quoted_name_does_not_lead_out_of_the_folder(folder: Path, name: str) -> None:
+    (folder / "metadata/sub").mkdir()
+    (folder.parent / "secret").write_bytes(b"secret")
+    answer = answer_or_error(folder, name)
+    assert answer is MISSING or isinstance(answer, KedgeError)
+
+
+def answer_or_error(folder: Path, name: str) -> object:
+    try:
+        return in_folder(folder).get(Fetch(Area.METADATA, name, 10), Deadline(5))
+    except KedgeError as error:
+        return error
 
 
 # Choosing

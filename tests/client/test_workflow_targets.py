@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from kedge import workflow
 from kedge.errors import ExpiredError, FetchError, Reason, VerificationError
 from kedge.workflow import Area, Limits
 from support.driver import Driver
@@ -299,3 +300,35 @@ def test_a_digest_that_collisions_are_known_for_proves_nothing(driver: Driver, r
         registry.targets[PATH].hashes = {"md5": md5}
     repo.replace(f"targets/registry/{md5}.keys.json", b"{}")
     refused(driver, PATH, Reason.CONTENT, "expected a digest such as sha256 among those listed (md5)")
+
+
+@pytest.mark.parametrize("role", ["targets", "registry"])
+def test_a_held_role_that_todays_snapshot_names_with_other_bytes_is_fetched_again(
+    driver: Driver, repo: RepositorySimulator, role: str
+) -> None:
+    """The repository has signed the same version a second time: the snapshot says which of the two counts."""
+    driver.target(PATH)
+    repo.targets(role).expires += timedelta(hours=1)
+    data = repo.sign(role)
+    repo.publish()
+    assert driver.target(PATH) == b"{}"
+    assert driver.held[Area.METADATA, role] == data
+
+
+def test_a_role_that_was_accepted_on_one_path_needs_the_keys_of_the_other_path_too(
+    driver: Driver, repo: RepositorySimulator
+) -> None:
+    repo.delegate("left", paths=["x/left"])
+    repo.delegate("right", paths=["x/right"])
+    repo.delegate("bottom", paths=["x/*"], parent="left")
+    by_left = repo.signers["bottom"]
+    repo.signers["bottom"] = new_signers()
+    repo.delegate("bottom", paths=["x/*"], parent="right")
+    repo.signers["bottom"] = by_left
+    repo.add_target("x/left", b"left", role="bottom")
+    repo.add_target("x/right", b"right", role="bottom")
+    repo.publish()
+    found = driver.run(workflow.find(driver.refresh(), "x/left", driver.freshness))
+    assert driver.run(workflow.download(found)) == b"left"
+    with pytest.raises(VerificationError, match=r"1\.bottom\.json: signed by 0 of the 1 keys"):
+        driver.run(workflow.find(found.state, "x/right", driver.freshness))
