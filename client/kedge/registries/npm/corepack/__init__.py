@@ -1,0 +1,9 @@
+"""Corepack's ``packageManager``: what it names, the hash that Corepack would check, and who vouches for it."""
+
+from __future__ import annotations
+
+from kedge.registries.npm.corepack.manifest import read_package_manager, set_package_manager
+from kedge.registries.npm.corepack.pin import Pin, Source, make_pin
+from kedge.registries.npm.corepack.spec import Spec
+
+__all__ = ["Pin", "Source", "Spec", "make_pin", "read_package_manager", "set_package_manager"]
