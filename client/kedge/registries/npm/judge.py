@@ -1,0 +1,244 @@
+"""Judges one package: what is locked, what the registry served, and the keys of one issuer or several. Pure.
+
+The order of the questions:
+
+1. Which content is meant? The digest of the bytes on disk, if they were given; else the lockfile's strongest one. It
+   must be *one*, and the bytes must be what the lockfile says.
+2. Does the registry state the same content? If it states another, the outcome is ``digest-mismatch``, and the
+   signatures are judged over what it states, so that the report says whose content that is.
+3. Did a key sign ``name@version:digest``? One good signature is enough; what stands beside it is noted. An active key
+   needs no time. A retired one needs a time at which it was valid, and the policy says whose word is taken for it.
+
+A revoked key verifies nothing, at whatever time.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from kedge.document import format_time
+from kedge.errors import Reason, StoreError, VerificationError
+from kedge.keys import KeySet, KeyStatus, TimeBasis
+from kedge.registries.npm.integrity import Digest, parse_shasum, parse_sri, strongest
+from kedge.registries.npm.locked import LockedPackage
+from kedge.registries.npm.packument import Served, ServedSignature
+from kedge.registries.npm.signature import SIGNATURES
+from kedge.registries.npm.verdict import FAULTLESS, Cause, Outcome, Policy, RetiredKeys, SignatureResult, Verdict
+
+__all__ = ["judge"]
+
+SIGN_EVERYTHING = frozenset({"registry.npmjs.org"})
+"""Registries that are known to sign every package."""
+
+_BOUND_BY = frozenset({"sha1", "sha512"})
+_OUTCOMES = {
+    Reason.UNKNOWN_KEY: Outcome.UNKNOWN_KEY,
+    Reason.REVOKED_KEY: Outcome.REVOKED_KEY,
+    Reason.OUTSIDE_VALIDITY: Outcome.OUTSIDE_VALIDITY,
+    Reason.BAD_SIGNATURE: Outcome.BAD_SIGNATURE,
+}
+# Of several signatures that verify nothing, the one that says most names the outcome.
+_TELLING = (
+    Outcome.VERIFIED,
+    Outcome.VERIFIED_TIME_UNSIGNED,
+    Outcome.REVOKED_KEY,
+    Outcome.BAD_SIGNATURE,
+    Outcome.OUTSIDE_VALIDITY,
+    Outcome.UNKNOWN_KEY,
+)
+
+
+def judge(
+    package: LockedPackage,
+    served: Served,
+    issuers: Sequence[KeySet],
+    policy: Policy,
+    *,
+    content: Digest | None = None,
+) -> Verdict:
+    """Judge a package that is neither skipped nor missing; ``content`` is the SHA-512 of its archive on disk, if given.
+
+    ``issuers`` are the upstream's keys, then those of further issuers; at least one.
+    """
+    verdict = Verdict(package=package, outcome=Outcome.VERIFIED, published=served.published, served=served)
+    wanted = content or _one(package.digests)
+    if wanted is None:
+        return _unbindable(verdict)
+    verdict = replace(verdict, digest=wanted.sri)
+    stated = _stated(served, wanted)
+    if stated is not None and stated != wanted:
+        return _differs(verdict, served, stated, issuers, policy)
+    if wanted.algorithm not in _BOUND_BY:
+        return _not_bound(verdict, f"the lockfile's digest is {wanted.algorithm}, and npm registries sign sha512")
+    verdict = _by_signatures(verdict, served, wanted, issuers, policy)
+    if wanted.algorithm == "sha1" and verdict.outcome is Outcome.BAD_SIGNATURE and served.integrity is not None:
+        return _not_bound(verdict, "the lockfile holds a sha1 digest only, and the registry signs another digest")
+    return verdict
+
+
+def _one(digests: tuple[Digest, ...]) -> Digest | None:
+    best = strongest(digests)
+    return best[0] if len(best) == 1 else None
+
+
+def _unbindable(verdict: Verdict) -> Verdict:
+    package = verdict.package
+    if len(strongest(package.digests)) > 1:
+        detail = "the lockfile allows several contents for this version: two digests of the strongest algorithm"
+        return replace(verdict, outcome=Outcome.DIGEST_MISMATCH, cause=Cause.TWO_DIGESTS, detail=detail)
+    return _not_bound(verdict, package.unbound or "the lockfile holds no digest of this package")
+
+
+def _not_bound(verdict: Verdict, detail: str) -> Verdict:
+    return replace(verdict, outcome=Outcome.SKIPPED, cause=Cause.NOT_BOUND, detail=detail, keyid=None, issuer=None)
+
+
+def _stated(served: Served, wanted: Digest) -> Digest | None:
+    """The digest of the same algorithm that the registry states; of several, one that differs goes first."""
+    found: list[Digest] = []
+    for text, parse in ((served.integrity, parse_sri), (served.shasum, lambda text: (parse_shasum(text),))):
+        try:
+            found += parse(text) if text is not None else ()
+        except ValueError:
+            continue  # not in a form that anybody could install from; the signature decides
+    same = [digest for digest in found if digest.algorithm == wanted.algorithm]
+    return next((digest for digest in same if digest != wanted), same[0] if same else None)
+
+
+def _differs(verdict: Verdict, served: Served, stated: Digest, issuers: Sequence[KeySet], policy: Policy) -> Verdict:
+    """The registry states another content than the one that is locked: judge whose content that is."""
+    told = _by_signatures(verdict, served, stated, issuers, policy)
+    detail = f"locked is {verdict.digest}, the registry states {stated.sri}"
+    if told.outcome in FAULTLESS:
+        detail += f", which {told.issuer} did sign: the lockfile was changed, or made through a mirror that lied"
+        also: tuple[Outcome, ...] = ()
+    else:
+        also = (told.outcome,)
+        detail += f"; and that is not signed either: {told.detail}"
+    return replace(
+        verdict,
+        outcome=Outcome.DIGEST_MISMATCH,
+        cause=Cause.REGISTRY_DIFFERS,
+        detail=detail,
+        also=also,
+        signatures=told.signatures,
+    )
+
+
+def _by_signatures(
+    verdict: Verdict, served: Served, digest: Digest, issuers: Sequence[KeySet], policy: Policy
+) -> Verdict:
+    if not served.signatures:
+        return _unsigned(verdict, served, issuers[0].registry)
+    message = f"{verdict.package.name}@{verdict.package.version}:{digest.sri}".encode()
+    results = [
+        _check(keys, message, signature, served.published, policy)
+        for signature in served.signatures
+        for keys in _who_may_have_signed(signature, issuers)
+    ]
+    best = min(results, key=lambda result: _TELLING.index(result.outcome))
+    good = best.outcome in FAULTLESS
+    return replace(
+        verdict,
+        outcome=best.outcome,
+        cause=best.cause,
+        detail="" if good else best.detail,
+        keyid=best.keyid if good else None,
+        issuer=best.issuer if good else None,
+        signatures=tuple(results),
+        notes=tuple(_notes(results, best, served)),
+    )
+
+
+def _unsigned(verdict: Verdict, served: Served, upstream: str) -> Verdict:
+    if served.broken:
+        detail = "what is served as its signatures is none: somebody between here and the registry changed it"
+        return replace(verdict, outcome=Outcome.UNSIGNED, cause=Cause.MALFORMED, detail=detail)
+    if upstream in SIGN_EVERYTHING:
+        detail = f"no signature is served, and {upstream} signs everything: somebody on the way took it out"
+    else:
+        detail = f"no signature is served, and {upstream} has keys that sign packages"
+    return replace(verdict, outcome=Outcome.UNSIGNED, detail=detail)
+
+
+def _who_may_have_signed(signature: ServedSignature, issuers: Sequence[KeySet]) -> Sequence[KeySet]:
+    """The issuers that know the keyid; where none does, the first answers for all."""
+    known = [keys for keys in issuers if signature.keyid in keys.revoked or _knows(keys, signature.keyid)]
+    return known or issuers[:1]
+
+
+def _knows(keys: KeySet, keyid: str) -> bool:
+    return any(key.id == keyid for key in keys.keys)
+
+
+def _check(
+    keys: KeySet, message: bytes, signature: ServedSignature, published: datetime | None, policy: Policy
+) -> SignatureResult:
+    try:
+        raw = base64.b64decode(signature.sig, validate=True)
+    except (binascii.Error, ValueError):
+        return _result(keys, signature, Outcome.BAD_SIGNATURE, detail="the signature is not base64")
+    try:
+        key = keys.verify(message, keyid=signature.keyid, signature=raw, usage=SIGNATURES).key
+    except VerificationError as error:
+        outcome = _OUTCOMES.get(error.refusal.reason, Outcome.BAD_SIGNATURE)
+        # A key that is not valid *yet* stays so: a time that nobody signed must not bring it forward.
+        outside = outcome is Outcome.OUTSIDE_VALIDITY
+        if outside and keys.find(signature.keyid, SIGNATURES).status is KeyStatus.RETIRED:
+            return _check_at(keys, message, signature, raw, published, policy)
+        return _result(keys, signature, outcome, detail=error.message)
+    except StoreError as error:
+        return _result(keys, signature, Outcome.UNKNOWN_KEY, cause=Cause.UNSUPPORTED, detail=error.message)
+    early = published is not None and key.valid_from is not None and published < key.valid_from
+    detail = "the registry states a time of publishing before this key was valid; nobody signs that time"
+    return _result(keys, signature, Outcome.VERIFIED, detail=detail if early else "")
+
+
+def _check_at(
+    keys: KeySet, message: bytes, signature: ServedSignature, raw: bytes, published: datetime | None, policy: Policy
+) -> SignatureResult:
+    """Check a signature by a retired key, at the time that the policy takes for its time of signing."""
+    key = keys.find(signature.keyid, SIGNATURES)
+    until = format_time(key.valid_until) if key.valid_until is not None else "a time that nobody states"
+    what = f"key {_short(key.id)} was retired at {until}"
+    problem = None
+    if policy.retired_keys is not RetiredKeys.REGISTRY_TIME:
+        problem = f"and by the policy {policy.retired_keys.value} the registry's word for the time is not taken"
+    elif key.time_basis is not TimeBasis.PUBLISH_TIME:
+        problem = f"and its validity is measured by {key.time_basis.value}, which the registry cannot state"
+    elif published is None:
+        problem = "and the registry states no time of publishing"
+    if problem is not None:
+        detail, cause = f"{what}, {problem}", Cause.TIME_UNKNOWN
+        return _result(keys, signature, Outcome.OUTSIDE_VALIDITY, cause=cause, detail=detail)
+    try:
+        keys.verify(message, keyid=signature.keyid, signature=raw, usage=SIGNATURES, at=published)
+    except VerificationError as error:
+        outcome = _OUTCOMES.get(error.refusal.reason, Outcome.BAD_SIGNATURE)
+        return _result(keys, signature, outcome, detail=error.message)
+    return _result(keys, signature, Outcome.VERIFIED_TIME_UNSIGNED)
+
+
+def _result(
+    keys: KeySet, signature: ServedSignature, outcome: Outcome, *, cause: Cause | None = None, detail: str = ""
+) -> SignatureResult:
+    return SignatureResult(keyid=signature.keyid, issuer=keys.registry, outcome=outcome, cause=cause, detail=detail)
+
+
+def _notes(results: Sequence[SignatureResult], best: SignatureResult, served: Served) -> Iterator[str]:
+    if best.outcome is Outcome.VERIFIED and best.detail:
+        yield best.detail
+    for result in results:
+        if result is not best:
+            yield f"beside it: a signature by {_short(result.keyid)}: {result.outcome.value} ({result.issuer})"
+    if served.broken:
+        yield f"beside it: {served.broken} entries among the signatures that are none"
+
+
+def _short(keyid: str) -> str:
+    shown = keyid if keyid.isprintable() else ascii(keyid)[1:-1]
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."

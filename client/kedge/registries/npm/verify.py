@@ -1,0 +1,300 @@
+"""Verifies what a lockfile holds: asks for every packument once, many at a time, and judges what comes.
+
+The order is fixed: keys first, so that trust which is too old ends the run before anything is judged; then packuments,
+each read, judged and dropped by the thread that asked for it; then, if a signature names an unknown key, one refresh of
+the keys and a second look at what was served. Every package gets a verdict, whatever its registry does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from queue import Empty, SimpleQueue
+
+from kedge.document import DocumentError
+from kedge.errors import FetchError
+from kedge.keys import KeySet
+from kedge.registries.npm.archives import Archives, digests
+from kedge.registries.npm.fetch import Asker, FetchLimits, NotServedError, Watch
+from kedge.registries.npm.integrity import Digest, strongest
+from kedge.registries.npm.judge import judge
+from kedge.registries.npm.keyring import Issued, KeyRing, NoKeys
+from kedge.registries.npm.locked import LockedPackage
+from kedge.registries.npm.mapping import Upstreams
+from kedge.registries.npm.npmrc import Registries, Source
+from kedge.registries.npm.packument import Served, WrongPackageError, glance, read
+from kedge.registries.npm.verdict import FAULTLESS, Cause, Outcome, Policy, Verdict
+
+__all__ = ["Settings", "verify"]
+
+JOBS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What one run goes by. ``progress`` is called with the number of packages that were just judged."""
+
+    registries: Registries
+    upstreams: Upstreams
+    policy: Policy = field(default_factory=Policy)
+    archives: Archives | None = None
+    limits: FetchLimits = field(default_factory=FetchLimits)
+    jobs: int = JOBS
+    progress: Callable[[int], None] = lambda _count: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """All that is locked of one package of one registry: one packument answers it."""
+
+    source: Source
+    name: str
+    packages: tuple[tuple[int, LockedPackage], ...]
+    keys: tuple[KeySet, ...]
+
+
+def verify(packages: Sequence[LockedPackage], keyring: KeyRing, settings: Settings) -> tuple[Verdict, ...]:
+    """Give the verdict on every package, in their order.
+
+    Raises:
+        ExpiredError: trust is older than the policy allows; nothing was judged.
+        VerificationError: the repository's metadata or keys must not be trusted.
+        FetchError: the repository cannot be reached, and nothing unexpired is stored.
+        InputError: an issuer's id, a proxy or a file of certificate authorities cannot be used.
+        StoreError: an archive on disk cannot be read.
+    """
+    verdicts: dict[int, Verdict] = {}
+    tasks = list(_plan(packages, keyring, settings, verdicts))
+    settings.progress(len(verdicts))
+    contents = _run(tasks, settings, verdicts)
+    if (
+        any(Outcome.UNKNOWN_KEY in (verdict.outcome, *verdict.also) for verdict in verdicts.values())
+        and keyring.renew()
+    ):
+        _judge_again(tasks, keyring, settings, verdicts, contents)
+    return tuple(verdicts[index] for index in range(len(packages)))
+
+
+def _plan(
+    packages: Sequence[LockedPackage], keyring: KeyRing, settings: Settings, verdicts: dict[int, Verdict]
+) -> Iterator[_Task]:
+    """Judge what needs no request, and put the rest together by registry and name."""
+    groups: dict[tuple[str, str], tuple[Source, list[tuple[int, LockedPackage]]]] = {}
+    for index, package in enumerate(packages):
+        if package.skip is not None:
+            cause = Cause(package.skip.value)
+            verdicts[index] = Verdict(package=package, outcome=Outcome.SKIPPED, cause=cause, detail=_SKIPPED[cause])
+            continue
+        source = settings.registries.of_package(package.name)
+        rule = settings.upstreams.rule_for(package.name, source)
+        if rule is not None:
+            detail = f"left out by your rule {rule}"
+            verdicts[index] = Verdict(package=package, outcome=Outcome.SKIPPED, cause=Cause.RULE, detail=detail)
+            continue
+        groups.setdefault((source.url, package.name), (source, []))[1].append((index, package))
+    known: dict[str, tuple[KeySet, ...] | NoKeys] = {}
+    for (url, name), (source, members) in groups.items():
+        if url not in known:
+            known[url] = _keys(source, keyring, settings)
+        keys = known[url]
+        if isinstance(keys, NoKeys):
+            for index, package in members:
+                detail = f"{keys.detail}; {url} is therefore not asked"
+                verdicts[index] = Verdict(package=package, outcome=Outcome.NO_KEYS, detail=detail, source=url)
+        else:
+            yield _Task(source=source, name=name, packages=tuple(members), keys=keys)
+
+
+def _keys(source: Source, keyring: KeyRing, settings: Settings) -> tuple[KeySet, ...] | NoKeys:
+    """The keys that may have signed what a registry serves; without the upstream's there are none."""
+    found: list[KeySet] = []
+    is_default = source == settings.registries.default
+    for issuer in settings.upstreams.issuers(source, is_default=is_default):
+        issued = keyring.get(issuer)
+        if isinstance(issued, Issued):
+            found.append(issued.keys)
+        else:
+            return issued
+    return tuple(found)
+
+
+def _run(tasks: Sequence[_Task], settings: Settings, verdicts: dict[int, Verdict]) -> dict[int, Digest]:
+    """Ask and judge in parallel. Each thread writes its own packages' verdicts, and nothing else."""
+    queue: SimpleQueue[_Task] = SimpleQueue()
+    for task in tasks:
+        queue.put(task)
+    contents: dict[int, Digest] = {}
+    watch = Watch(settings.limits)
+    counted = threading.Lock()
+
+    def work() -> None:
+        asker = Asker(watch)
+        try:
+            while not watch.ended.is_set():
+                task = queue.get_nowait()
+                found = dict(_answer(task, asker, settings, contents))
+                with counted:
+                    verdicts.update(found)
+                    settings.progress(len(found))
+        except Empty:
+            return
+        finally:
+            asker.close()
+
+    count = max(1, min(settings.jobs, len(tasks)))
+    workers = ThreadPoolExecutor(count, thread_name_prefix="kedge-npm")
+    try:
+        done = wait([workers.submit(work) for _ in range(count)], return_when="FIRST_EXCEPTION").done
+        for future in done:
+            future.result()
+    finally:
+        watch.close()
+        workers.shutdown(cancel_futures=True)
+    return contents
+
+
+def _answer(
+    task: _Task, asker: Asker, settings: Settings, contents: dict[int, Digest]
+) -> Iterator[tuple[int, Verdict]]:
+    """Judge all that one packument answers."""
+    bound: list[tuple[int, LockedPackage]] = []
+    for index, package in task.packages:
+        verdict = _bind(package, index, settings, contents)
+        if verdict is None:
+            bound.append((index, package))
+        else:
+            yield index, verdict
+    if bound:
+        answer = _served(task, bound, asker)
+        for index, package in bound:
+            verdict = answer(index, package, settings.policy, contents.get(index))
+            yield index, _finished(verdict, task, settings, index in contents)
+
+
+def _bind(package: LockedPackage, index: int, settings: Settings, contents: dict[int, Digest]) -> Verdict | None:
+    """Hold the archive on disk, if there is one, against the lockfile; a verdict only if they differ."""
+    if settings.archives is None:
+        return None
+    wanted = strongest(package.digests)
+    found: dict[str, Digest] = {}
+    for path in settings.archives.find(package):
+        found = digests(path, {"sha512", *(digest.algorithm for digest in wanted)})
+        if all(found[digest.algorithm] == digest for digest in wanted):
+            contents[index] = found["sha512"]
+            return None
+    if not found:
+        return None
+    differing = next(digest for digest in wanted if found[digest.algorithm] != digest)
+    return Verdict(
+        package=package,
+        outcome=Outcome.DIGEST_MISMATCH,
+        cause=Cause.BYTES_DIFFER,
+        digest=differing.sri,
+        detail=f"locked is {differing.sri}, the archive on disk is {found[differing.algorithm].sri}",
+    )
+
+
+_Answer = Callable[[int, LockedPackage, Policy, Digest | None], Verdict]
+
+
+def _served(task: _Task, bound: Sequence[tuple[int, LockedPackage]], asker: Asker) -> _Answer:
+    """Get the packument, and give what judges each package by it."""
+    try:
+        data = asker.packument(task.source, task.name)
+    except NotServedError as error:
+        return _every(Outcome.NOT_FOUND, error.message)
+    except FetchError as error:
+        return _every(Outcome.UNREACHABLE, error.message)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        detail = f"{task.source.address(task.name)}: the answer is not UTF-8"
+        return _every(Outcome.UNREACHABLE, detail, Cause.MALFORMED)
+    return _Packument(task, text, {package.version for _, package in bound}).judge
+
+
+def _every(outcome: Outcome, detail: str, cause: Cause | None = None) -> _Answer:
+    return lambda _index, package, _policy, _content: Verdict(
+        package=package, outcome=outcome, cause=cause, detail=detail
+    )
+
+
+class _Packument:
+    """A packument's text: looked at quickly first, and read as a whole if that does not verify a package."""
+
+    def __init__(self, task: _Task, text: str, versions: set[str]) -> None:
+        self._task = task
+        self._text = text
+        self._versions = versions
+        self._whole: Mapping[str, Served | WrongPackageError | None] | DocumentError | None = None
+
+    def judge(self, _index: int, package: LockedPackage, policy: Policy, content: Digest | None) -> Verdict:
+        served = glance(self._text, package.name, package.version)
+        if served is not None:
+            verdict = judge(package, served, self._task.keys, policy, content=content)
+            if verdict.outcome in FAULTLESS:
+                return verdict
+        whole = self._read()
+        if isinstance(whole, DocumentError):
+            return self._unusable(package, whole)
+        found = whole[package.version]
+        if found is None:
+            detail = f"{self._task.source.address(self._task.name)} has no version {package.version}"
+            return Verdict(package=package, outcome=Outcome.NOT_FOUND, detail=detail)
+        if isinstance(found, WrongPackageError):
+            return self._unusable(package, found)
+        return judge(package, found, self._task.keys, policy, content=content)
+
+    def _read(self) -> Mapping[str, Served | WrongPackageError | None] | DocumentError:
+        if self._whole is None:
+            try:
+                self._whole = read(self._text, self._task.name, self._versions)
+            except DocumentError as error:
+                self._whole = error
+        return self._whole
+
+    def _unusable(self, package: LockedPackage, error: DocumentError) -> Verdict:
+        detail = f"{self._task.source.address(self._task.name)}: {error}"
+        if isinstance(error, WrongPackageError):
+            return Verdict(package=package, outcome=Outcome.NOT_FOUND, cause=Cause.WRONG_PACKAGE, detail=detail)
+        return Verdict(package=package, outcome=Outcome.UNREACHABLE, cause=Cause.MALFORMED, detail=detail)
+
+
+def _finished(verdict: Verdict, task: _Task, settings: Settings, has_bytes: bool) -> Verdict:
+    notes = verdict.notes
+    if settings.archives is not None and not has_bytes:
+        notes = (*notes, NO_ARCHIVE)
+    return replace(verdict, source=task.source.url, notes=notes)
+
+
+def _judge_again(
+    tasks: Sequence[_Task],
+    keyring: KeyRing,
+    settings: Settings,
+    verdicts: dict[int, Verdict],
+    contents: Mapping[int, Digest],
+) -> None:
+    """Judge by the renewed keys what was served before."""
+    for task in tasks:
+        keys = _keys(task.source, keyring, settings)
+        for index, package in task.packages:
+            served = verdicts[index].served
+            if served is None:
+                continue
+            if isinstance(keys, NoKeys):
+                verdicts[index] = replace(verdicts[index], outcome=Outcome.NO_KEYS, detail=keys.detail)
+            else:
+                again = judge(package, served, keys, settings.policy, content=contents.get(index))
+                verdicts[index] = _finished(again, task, settings, index in contents)
+
+
+NO_ARCHIVE = "its archive is not in the folder that --tarballs names"
+_SKIPPED = {
+    Cause.LOCAL: "from this machine's disk, no registry's",
+    Cause.GIT: "from git, no registry's",
+    Cause.WORKSPACE: "a workspace of this project",
+    Cause.BUNDLED: "inside the archive of the package that bundles it",
+    Cause.REMOTE: "an archive from a URL, which no registry signs",
+}
