@@ -98,6 +98,7 @@ def test_b1_eight_processes_on_one_state_never_fail_while_the_repository_publish
     wrong = [result for result in results if not machine.right(result)]
     assert wrong == []
     assert len(results) == 400
+    assert len({result["timestamp"] for result in results}) > 1, "nothing was published meanwhile"
     assert machine.right(machine.run()[0])
     assert floor(machine.state) == machine.repo.timestamp.version
 

@@ -50,6 +50,8 @@ def test_a25_the_root_is_asked_for_once_more_and_not_for_ever(world: World) -> N
 class Held:
     """A mirror that answers only once it is let go."""
 
+    notices = ()
+
     def __init__(self, world: World) -> None:
         self.inner = world.mirror
         self.source = "held"

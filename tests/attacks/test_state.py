@@ -21,6 +21,7 @@ class Unreachable:
     """A mirror that cannot be reached."""
 
     source = "https://mirror.invalid"
+    notices = ()
 
     def get(self, request: Fetch, deadline: Deadline) -> bytes | Missing:  # noqa: ARG002 never answered
         raise FetchError(f"{self.source}/{request.path}: cannot connect", hint="check the network")

@@ -45,6 +45,7 @@ class MemoryTransport:
     requests: list[str] = field(default_factory=list)
     before: Callable[[str], None] = lambda _path: None
     source: str = "memory"
+    notices: tuple[str, ...] = ()
 
     def get(self, request: Fetch, deadline: Deadline) -> bytes | Missing:  # noqa: ARG002 memory answers at once
         """Answer at once."""
