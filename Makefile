@@ -7,9 +7,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PEERS  := .peers
+SUITES := .conformance
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format build peers clean
+.PHONY: help demo test conformance lint format build peers clean
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -19,6 +20,13 @@ demo: $(VENV)/.installed ## run the main job in a temporary folder, without a ne
 
 test: $(VENV)/.developing ## run the tests (ARGS="-k name" for some of them)
 	$(BIN)/python -m pytest $(ARGS)
+
+# The suite is no package that could be installed, so it is brought by hand: a checkout of theupdateframework/tuf-conformance.
+# It pins other versions of python-tuf than ours, so it runs in an environment of its own. Some of its tests need faketime.
+conformance: $(SUITES)/.installed ## run the public TUF conformance suite on the client (SUITE=DIR, a checkout of it)
+	@test -d "$(SUITE)/tuf_conformance" || { echo "make conformance: which suite? make conformance SUITE=DIR" >&2; exit 2; }
+	cd "$(SUITE)" && PATH="$(CURDIR)/$(SUITES)/bin:$$PATH" python -m pytest -p no:cacheprovider tuf_conformance \
+		--entrypoint="$(CURDIR)/tests/conformance/kedge-conformance" $(ARGS)
 
 lint: $(VENV)/.developing ## ruff, mypy and the import contracts
 	$(BIN)/ruff check
@@ -45,7 +53,7 @@ peers: ## install tuf-js, npm, pnpm, Corepack and a node for them, beside which 
 	@cd $(PEERS)/tarballs && for package in pnpm@10.1.0 @yarnpkg/cli-dist@4.9.1; do npm pack --silent "$$package" >/dev/null; done
 
 clean: ## remove what was made here
-	rm -rf $(VENV) $(PEERS) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PEERS) $(SUITES) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # pip 25.1 is the first that reads dependency groups. The stamps are renewed when pyproject.toml changes.
 $(VENV)/.pip:
@@ -61,4 +69,9 @@ $(VENV)/.installed: $(VENV)/.pip pyproject.toml
 
 $(VENV)/.developing: $(VENV)/.installed pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@
+
+$(SUITES)/.installed: pyproject.toml
+	@$(PYTHON) -m venv $(SUITES)
+	@$(SUITES)/bin/python -m pip install --quiet --disable-pip-version-check --editable . 'pytest>=9' 'pytest-json-report>=1.5'
 	@touch $@
