@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from kedge._cli.export import DEFAULT_UPSTREAM, WithoutRetired, export, say_notes, trusted_keys
 from kedge._cli.options import AnchorName, Json
+from kedge._cli.outfile import replace_file
+from kedge._cli.output import answer, answer_json, visible
+from kedge.document import blame_user, format_time
 from kedge.errors import InputError
+from kedge.registries.npm.corepack import Pin, Spec, make_pin, read_package_manager, set_package_manager
 from kedge.registries.npm.export import VARIABLE, Layout, export_keys
+from kedge.trust import Trust
 
-__all__ = ["COMMANDS", "HELP", "env", "exec_"]
+__all__ = ["COMMANDS", "HELP", "env", "exec_", "pin"]
 
 HELP = "Corepack with verified keys."
 
@@ -65,4 +72,111 @@ def exec_(
         raise InputError(f"{command[0]}: cannot be run: {reason}", hint="give a program that is on the PATH") from error
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"env": env, "exec": exec_}
+def pin(
+    spec: Annotated[
+        str | None,
+        typer.Argument(metavar="SPEC", help="Such as pnpm@10.1.0 or pnpm@latest; else what package.json names."),
+    ] = None,
+    manifest: Annotated[
+        Path, typer.Option("--package-json", metavar="FILE", help="The package.json to pin it in.")
+    ] = Path("package.json"),
+    registry: Annotated[
+        str | None,
+        typer.Option(
+            "--registry",
+            metavar="URL",
+            help="Where to get it from; else COREPACK_NPM_REGISTRY, or the registry of .npmrc.",
+            show_default=False,
+        ),
+    ] = None,
+    upstream: Annotated[
+        str, typer.Option("--upstream", metavar="REGISTRY", help="The id of the registry that signs.")
+    ] = DEFAULT_UPSTREAM,
+    anchor: AnchorName = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Take no signature of a retired key.")] = False,
+    json: Json = False,
+) -> None:
+    """Pin a package manager to the bytes that its registry signed.
+
+    Corepack checks a hash in packageManager, and then no signature. So the signature is verified here, and the hash
+    is of the bytes that were verified. Only that one value of package.json changes.
+    """
+    from kedge.registries.npm.corepack.mirror import PackageMirror, choose_registry
+
+    path, data = _read(manifest)
+    with blame_user(str(manifest)):
+        former = read_package_manager(data)
+    wanted = _spec(spec, former, manifest)
+    with blame_user("the settings of npm and Corepack"):
+        source = choose_registry(wanted.package, _npmrc(path.parent), os.environ, registry=registry)
+    ((keys, trust),) = trusted_keys([upstream], anchor)
+    with PackageMirror(source) as mirror:
+        made = make_pin(wanted, mirror, keys, strict=strict)
+    changed = set_package_manager(data, made.reference)
+    if changed != data:
+        replace_file(path, changed, mode=stat.S_IMODE(path.stat().st_mode))
+    if json:
+        answer_json(_document(made, manifest, former, source.url, trust))
+        return
+    for note in made.notes:
+        sys.stderr.write(f"kedge: note: {visible(note)}\n")
+    answer([made.reference])
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"env": env, "exec": exec_, "pin": pin}
+
+
+def _read(manifest: Path) -> tuple[Path, bytes]:
+    try:
+        path = manifest.resolve(strict=True)
+        return path, path.read_bytes()
+    except OSError as error:
+        text = f"{manifest}: cannot be read: {(error.strerror or str(error)).lower()}"
+        raise InputError(text, hint="run it beside a package.json, or name one with --package-json") from error
+
+
+def _spec(text: str | None, former: str | None, manifest: Path) -> Spec:
+    if text is not None:
+        with blame_user("SPEC"):
+            return Spec.parse(text)
+    if former is None:
+        raise InputError(f"{manifest}: names no packageManager", hint="name one: kedge corepack pin pnpm@10.1.0")
+    with blame_user(f"{manifest}: packageManager"):
+        return Spec.parse(former)
+
+
+def _npmrc(project: Path) -> list[dict[str, str]]:
+    from kedge.registries.npm.npmrc import parse_npmrc
+
+    files = (project / ".npmrc", Path(os.environ.get("NPM_CONFIG_USERCONFIG") or Path.home() / ".npmrc"))
+    found = []
+    for path in files:
+        try:
+            found.append(parse_npmrc(path.read_text("utf-8")))
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    return found
+
+
+def _document(made: Pin, manifest: Path, former: str | None, source: str, trust: Trust) -> dict[str, Any]:
+    return {
+        "format": "kedge.corepack-pin/1",
+        "package_manager": made.reference,
+        "former": former,
+        "file": str(manifest),
+        "package": made.spec.package,
+        "version": made.spec.version,
+        "tag": made.spec.tag,
+        "hashed": made.spec.file or "the tarball",
+        "integrity": made.integrity,
+        "registry": source,
+        "keyid": made.evidence.key.id,
+        "key_status": made.evidence.key.status.value,
+        "published": format_time(made.published) if made.published is not None else None,
+        "target": made.evidence.target,
+        "target_sha256": made.evidence.target_sha256,
+        "anchor": trust.anchor,
+        "notes": list(made.notes),
+    }

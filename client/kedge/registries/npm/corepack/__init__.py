@@ -1,4 +1,7 @@
-"""Corepack's ``packageManager``: what it names, the hash that Corepack would check, and who vouches for it."""
+"""Corepack's ``packageManager``: what it names, the hash that Corepack would check, and who vouches for it.
+
+What asks a registry for it stands in :mod:`kedge.registries.npm.corepack.mirror`, and is imported where it is needed.
+"""
 
 from __future__ import annotations
 

@@ -46,8 +46,8 @@ class Source(Protocol):
         """Its address, as messages name it, without credentials."""
         ...
 
-    def packument(self, package: str, *, full: bool) -> bytes | None:
-        """Get what it says of all versions of a package (``full``: with times); None if it has no such package.
+    def packument(self, package: str) -> bytes | None:
+        """Get what it says of all versions of a package; None if it has no such package.
 
         Raises:
             FetchError: it cannot be had.
@@ -93,7 +93,7 @@ def make_pin(spec: Spec, source: Source, keys: KeySet, *, strict: bool = False) 
         FetchError: it cannot be had.
     """
     notes: list[str] = []
-    listed = _packument(spec, source, full=False)
+    listed = _packument(spec, source)
     if spec.version is None:
         spec = _resolve(spec, listed, source)
         notes.append(f"that {spec.name}@{spec.tag} is {spec.version} is the word of {source.url}: nobody signs it")
@@ -122,10 +122,11 @@ class _Dist:
     tarball: str
     integrity: str
     signatures: tuple[tuple[str, str], ...]
+    published: datetime | None
 
 
-def _packument(spec: Spec, source: Source, *, full: bool) -> Fields:
-    data = source.packument(spec.package, full=full)
+def _packument(spec: Spec, source: Source) -> Fields:
+    data = source.packument(spec.package)
     if data is None:
         raise InputError(f"{source.url} has no package {spec.package}", hint="name the registry with --registry")
     with blame_served(f"{source.url}: {spec.package}"):
@@ -163,10 +164,12 @@ def _dist(spec: Spec, packument: Fields, source: Source) -> _Dist:
                 version.fail(name, f"must be {expected}: the answer is about something else")
         dist = version.table("dist")
         signatures = dist.tables("signatures")[:MAX_SIGNATURES] if "signatures" in dist else []
+        times = packument.optional("time", packument.table)
         return _Dist(
             tarball=dist.text("tarball", pattern=r"https?://[!-~]+", expected="an address"),
             integrity=dist.text("integrity", pattern=_SHA512, expected="one sha512 digest (sha512-…)"),
             signatures=tuple((each.text("keyid"), each.text("sig")) for each in signatures),
+            published=times.optional(spec.version or "", times.time) if times is not None else None,
         )
 
 
@@ -179,7 +182,7 @@ def _verified(
         raise _refused(Reason.SIGNATURES, spec, why, source)
     published: datetime | None = None
     if not strict and any(_is_retired(keys, keyid) for keyid, _ in dist.signatures):
-        published = _published(spec, source)
+        published = dist.published
     found: Evidence | None = None
     faults: list[VerificationError] = []
     for keyid, signature in dist.signatures:
@@ -219,13 +222,6 @@ _HINTS = {
 
 def _is_retired(keys: KeySet, keyid: str) -> bool:
     return any(key.status is KeyStatus.RETIRED for key in keys.keys if key.id == keyid and SIGNATURES in key.usages)
-
-
-def _published(spec: Spec, source: Source) -> datetime | None:
-    packument = _packument(spec, source, full=True)
-    with blame_served(f"{source.url}: {spec.package}"):
-        times = packument.optional("time", packument.table)
-        return times.optional(spec.version or "", times.time) if times is not None else None
 
 
 def _file_of(tarball: bytes, spec: Spec, source: Source) -> bytes:
