@@ -34,7 +34,7 @@ from kedge.registry import find_registry, read_served_keys
 from kedge.session import Session
 from kedge.state import Floors, TrustedState, sha256_hex
 from kedge.store import Store
-from kedge.transport import Deadline, Transport, open_mirror
+from kedge.transport import Deadline, Transport, open_mirrors
 from kedge.trust import Target, Trust, role_states
 from kedge.workflow import MISSING, Accepted, Answer, Fetch, Limits, Missing, Recall, Workflow
 
@@ -236,7 +236,7 @@ class TrustClient:
 
     def _reach(self) -> Transport:
         if self._transport is None:
-            self._transport = open_mirror(self.anchor.mirrors[0])
+            self._transport = open_mirrors(self.anchor.mirrors)
         return self._transport
 
     def _run(self, steps: Workflow[R], session: Session) -> R:
@@ -245,6 +245,7 @@ class TrustClient:
             return _drive(steps, session, lambda request: transport.get(request, deadline))
         except VerificationError as error:
             session.commit_reached()
+            session.keep_exhibits(error.refusal)
             if error.refusal.reason is Reason.ANCHOR:
                 raise  # no fault of whoever serves
             raise error.served_by(transport.source) from error
@@ -264,6 +265,7 @@ class TrustClient:
 
     def _answer(self, session: Session, state: TrustedState, freshness: Freshness, *, refreshed: bool) -> Trust:
         roles = role_states(state)
+        notices = self._transport.notices if refreshed and self._transport is not None else ()
         valid_until = min(role.expires for role in roles.values())
         trust = Trust(
             anchor=self.anchor.name,
@@ -278,7 +280,7 @@ class TrustClient:
             refreshed=refreshed,
             stale=valid_until <= freshness.reference_time,
             as_of=self._as_of,
-            warnings=(*session.warnings, *self._clock_warning(freshness)),
+            warnings=(*session.warnings, *self._clock_warning(freshness), *notices),
         )
         self._answering = _Answering(session, state, freshness, trust)
         return trust

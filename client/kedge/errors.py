@@ -65,6 +65,7 @@ class Reason(StrEnum):
     PATH = "path"
     TOO_LARGE = "too-large"
     LIMIT = "limit"
+    CONFLICT = "conflict"
     ANCHOR = "anchor"
     REDIRECT = "redirect"
     UNKNOWN_KEY = "unknown-key"
@@ -79,7 +80,7 @@ class Refusal:
     """The evidence of a refusal, as far as it is known.
 
     ``expected`` and ``found`` are texts for people (a version, a digest, "2 of 3 signatures"); ``source`` is the URL or
-    folder that served the file.
+    folder that served the file. ``exhibits`` are files that are right by themselves and cannot both be: they are kept.
     """
 
     reason: Reason
@@ -88,6 +89,7 @@ class Refusal:
     expected: str | None = None
     found: str | None = None
     source: str | None = None
+    exhibits: tuple[bytes, ...] = ()
 
 
 class KedgeError(Exception):
@@ -126,6 +128,8 @@ class VerificationError(KedgeError):
 
     def served_by(self, source: str) -> VerificationError:
         """The same refusal, which also says who served the file."""
+        if self.refusal.source is not None:
+            return self
         refusal = replace(self.refusal, source=source)
         return type(self)(f"{self.message} (served by {source})", refusal=refusal, hint=self.hint)
 

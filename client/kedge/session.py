@@ -117,6 +117,14 @@ class Session:
         if self._reached is not None:
             self.commit(self._reached)
 
+    def keep_exhibits(self, refusal: Refusal) -> None:
+        """Keep files that prove something, apart from the state; say where, or that it failed, among the warnings."""
+        for data in refusal.exhibits:
+            try:
+                self._store.keep_exhibit(data)
+            except StoreError as error:
+                self._could_not_store(error)
+
     def commit(self, state: TrustedState) -> None:
         """Write down how far the state has come."""
         if not self._keep:

@@ -6,6 +6,7 @@
       blobs/<sha256>      immutable files by content; made once, never changed
       state.json          the record that names the present set
       state.json.prev     the record before it
+      evidence/           what two mirrors contradicted each other with
       floors.json         what may never be undercut, apart from the set, so that losing one does not lose the other
       lock                held while a record is replaced
 
@@ -105,6 +106,19 @@ class Store:
             _make_folder(path.parent, ours=True)
             _write(path, data)
         return digest
+
+    def keep_exhibit(self, data: bytes) -> Path:
+        """Keep a file that proves something, below ``evidence/``, where nothing is ever cleared away; give its path.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        path = self.folder / "evidence" / f"{hashlib.sha256(data).hexdigest()}.json"
+        with _blaming(self.folder):
+            _make_folder(self.folder)
+            _make_folder(path.parent, ours=True)
+            _write(path, data)
+        return path
 
     def update(self, change: Callable[[Records], Change | None], *, named: Callable[[bytes], Iterable[str]]) -> None:
         """Replace the records under the lock.

@@ -22,17 +22,19 @@ Source: TUF 1.0.34 §5, TAP 15 for hash bins.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
 from typing import Final, TypeAlias, TypeVar
 from urllib.parse import quote
 
-from tuf.api.metadata import Root, TargetFile, Targets
+from tuf.api.metadata import Root, TargetFile, Targets, Timestamp
 
 from kedge import checks
 from kedge.checks import Freshness
 from kedge.errors import FetchError, Reason, Refusal, VerificationError
-from kedge.state import Floors, TrustedState
+from kedge.metadata import parse
+from kedge.state import Floors, TrustedState, sha256_hex
 
 __all__ = [
     "MISSING",
@@ -40,7 +42,9 @@ __all__ = [
     "Area",
     "Fetch",
     "Found",
+    "Judge",
     "Limits",
+    "Merit",
     "Missing",
     "Recall",
     "Step",
@@ -68,11 +72,25 @@ class Area(Enum):
     TARGETS = "targets"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Merit:
+    """How good an answer is: the higher ``version`` wins; two of one version must say the same (``identity``)."""
+
+    version: int
+    identity: str = field(default="", compare=False)
+
+
+Judge: TypeAlias = Callable[[bytes], Merit]
+"""Gives an answer's merit, or raises ``VerificationError``. It is pure."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fetch:
     """Ask the repository for ``path`` (quoted, relative to its area) of at most ``max_bytes``.
 
-    With ``again``, an answer that was asked ahead does not count: the file may have come to be since.
+    With ``again``, an answer that was asked ahead does not count: the file may have come to be since. ``judge`` tells a
+    transport that has several sources which of their answers are right, and which is the newest; what it chooses is
+    checked all the same. A file is ``mutable`` where sources may honestly differ: then all of them are asked.
     """
 
     area: Area
@@ -80,6 +98,8 @@ class Fetch:
     max_bytes: int
     ahead: tuple[Fetch, ...] = ()
     again: bool = False
+    judge: Judge | None = field(default=None, compare=False)
+    mutable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,8 +260,9 @@ def download(found: Found) -> Workflow[bytes]:
         return held
     # §5.7.1 with consistent snapshots a digest stands before the file's name
     path = _target_path(target, consistent=bool(found.state.root.consistent_snapshot))
-    data = yield from _fetch(Area.TARGETS, path, target.length)
-    checks.check_target(target, data)
+    check = partial(checks.check_target, target)
+    data = yield from _fetch(Fetch(Area.TARGETS, path, target.length, judge=_passing(check)))
+    check(data)
     yield Accepted(Area.TARGETS, target.path, data, found.state)
     return data
 
@@ -251,7 +272,8 @@ def _update_root(state: TrustedState, limits: Limits, *, again: bool = False) ->
     ahead: tuple[Fetch, ...] = (_timestamp_request(limits),) if limits.root_window else ()
     # §5.3.3 ask for one root after the other until there is no next one
     for _ in range(limits.root_rotations):
-        answer = yield replace(_root_request(state.root.version + 1, limits), ahead=ahead, again=again)
+        request = _root_request(state.root.version + 1, limits)
+        answer = yield replace(request, ahead=ahead, again=again, mutable=True, judge=partial(_judge_root, state))
         if not isinstance(answer, bytes):
             return state
         state = checks.accept_root(state, answer)
@@ -290,8 +312,8 @@ def _update_rest(
 
 def _update_timestamp(state: TrustedState, freshness: Freshness, limits: Limits) -> Workflow[TrustedState]:
     # §5.4.1 fetch
-    request = _timestamp_request(limits)
-    data = yield from _fetch(request.area, request.path, request.max_bytes)
+    judge = partial(_judge_timestamp, state, freshness)
+    data = yield from _fetch(replace(_timestamp_request(limits), mutable=True, judge=judge))
     accepted = checks.accept_timestamp(state, data, freshness)
     if accepted is not state:
         # §5.4.5 keep it
@@ -309,7 +331,9 @@ def _update_snapshot(state: TrustedState, freshness: Freshness, limits: Limits) 
         return state
     # §5.5.1 fetch
     prefix = f"{meta.version}." if state.root.consistent_snapshot else ""
-    data = yield from _fetch(Area.METADATA, f"{prefix}snapshot.json", meta.length or limits.snapshot_bytes)
+    request = Fetch(Area.METADATA, f"{prefix}snapshot.json", meta.length or limits.snapshot_bytes)
+    accept = partial(checks.accept_snapshot, state, freshness=freshness)
+    data = yield from _fetch(replace(request, judge=_passing(accept)))
     state = checks.accept_snapshot(state, data, freshness)
     # §5.5.7 keep it
     yield Accepted(Area.METADATA, "snapshot", data, state)
@@ -335,8 +359,9 @@ def _update_role(
             pass  # superseded or damaged: the repository has the right one
     # §5.6.1 fetch
     prefix = f"{meta.version}." if state.root.consistent_snapshot else ""
-    name = f"{prefix}{quote(role, safe='')}.json"
-    data = yield from _fetch(Area.METADATA, name, meta.length or limits.targets_bytes)
+    request = Fetch(Area.METADATA, f"{prefix}{quote(role, safe='')}.json", meta.length or limits.targets_bytes)
+    accept = partial(checks.accept_role, state, role=role, delegator=delegator, freshness=freshness)
+    data = yield from _fetch(replace(request, judge=_passing(accept)))
     state = checks.accept_role(state, data, role, delegator, freshness)
     # §5.6.6 keep it
     yield Accepted(Area.METADATA, role, data, state)
@@ -347,12 +372,33 @@ def _signed(state: TrustedState, delegator: str | None) -> Root | Targets:
     return state.root if delegator is None else state.roles[delegator].signed
 
 
-def _fetch(area: Area, path: str, max_bytes: int) -> Workflow[bytes]:
-    answer = yield Fetch(area, path, max_bytes)
+def _judge_root(state: TrustedState, data: bytes) -> Merit:
+    newest = checks.accept_root(state, data).roots[-1]
+    return Merit(newest.signed.version, sha256_hex(newest.payload))
+
+
+def _judge_timestamp(state: TrustedState, freshness: Freshness, data: bytes) -> Merit:
+    checks.accept_timestamp(state, data, freshness)
+    parsed = parse(data, Timestamp, file="timestamp.json")
+    return Merit(parsed.signed.version, sha256_hex(parsed.payload))
+
+
+def _passing(check: Callable[[bytes], object]) -> Judge:
+    """Judge a file that cannot change: it passes or not, and there is no newer one."""
+
+    def judge(data: bytes) -> Merit:
+        check(data)
+        return Merit(0)
+
+    return judge
+
+
+def _fetch(request: Fetch) -> Workflow[bytes]:
+    answer = yield request
     if isinstance(answer, bytes):
         return answer
     raise FetchError(
-        f"{path}: is not there",
+        f"{request.path}: is not there",
         hint="the repository names it, so the mirror is incomplete, or its address is not that of a TUF repository",
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +17,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from kedge.errors import InputError
 from kedge.workflow import Fetch, Missing
 
-__all__ = ["Deadline", "Mirror", "Transport", "is_loopback", "open_mirror"]
+__all__ = ["Deadline", "Mirror", "Transport", "is_loopback", "open_mirror", "open_mirrors"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +64,13 @@ class Transport(Protocol):
         """The URL or folder, as messages and evidence name it."""
         ...
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What is to be said of sources that lag, lie or are silent, in the present run."""
+        ...
+
     def get(self, request: Fetch, deadline: Deadline) -> bytes | Missing:
-        """Get one file.
+        """Get one file. All requests of one run carry the same ``deadline``.
 
         Raises:
             FetchError: it cannot be had by the deadline.
@@ -75,6 +81,19 @@ class Transport(Protocol):
     def close(self) -> None:
         """Give up what is under way, and every connection."""
         ...
+
+
+def open_mirrors(mirrors: Sequence[Mirror]) -> Transport:
+    """Make one transport of an anchor's mirrors.
+
+    Raises:
+        InputError: one of them cannot be used.
+    """
+    if len(mirrors) == 1:
+        return open_mirror(mirrors[0])
+    from kedge.transport.mirrors import MirrorsTransport
+
+    return MirrorsTransport([open_mirror(mirror) for mirror in mirrors])
 
 
 def open_mirror(mirror: Mirror) -> Transport:

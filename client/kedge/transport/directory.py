@@ -25,6 +25,11 @@ class DirectoryTransport:
         """The folder."""
         return str(self._folder)
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """A single source has nothing to be compared with."""
+        return ()
+
     def get(self, request: Fetch, deadline: Deadline) -> bytes | Missing:  # noqa: ARG002 a folder answers at once
         """Read one file.
 

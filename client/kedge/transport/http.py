@@ -76,6 +76,11 @@ class HttpTransport:
         self._run: Deadline | None = None
         self._gone = threading.Event()
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """A single source has nothing to be compared with."""
+        return ()
+
     def get(self, request: Fetch, deadline: Deadline) -> bytes | Missing:
         """Get one file, and begin with what will probably be asked for next.
 
