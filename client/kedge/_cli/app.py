@@ -11,7 +11,7 @@ import typer
 from typer.main import get_command
 
 from kedge import __version__
-from kedge._cli import anchor, corepack, export, keys, refresh, status
+from kedge._cli import anchor, corepack, export, keys, refresh, status, verify
 from kedge._cli.output import answer, report
 from kedge._cli.plugins import PluginGroup
 from kedge.errors import ExitCode, KedgeError
@@ -24,6 +24,7 @@ GROUPS: dict[str, tuple[str, Mapping[str, Callable[..., None]]]] = {
     "keys": (keys.HELP, {**keys.COMMANDS, "export": export.export}),
     "anchor": (anchor.HELP, anchor.COMMANDS),
     "corepack": (corepack.HELP, corepack.COMMANDS),
+    "verify": (verify.HELP, verify.COMMANDS),
 }
 
 # Commands that run another one.
@@ -48,7 +49,8 @@ Answers are printed on stdout, everything else on stderr.
 """
 
 EPILOG = """Exit status: 0 done, 1 could not (network, disk), 2 wrong usage or file, 3 refused to trust,
-4 expired, 130 interrupted. KEDGE_STATE_DIR and KEDGE_CONFIG_DIR say where state and anchors are kept."""
+4 expired, 5 a check found faults, 130 interrupted. KEDGE_STATE_DIR and KEDGE_CONFIG_DIR say where state
+and anchors are kept."""
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -64,7 +64,13 @@ def judge(
 
     ``issuers`` are the upstream's keys, then those of further issuers; at least one.
     """
-    verdict = Verdict(package=package, outcome=Outcome.VERIFIED, published=served.published, served=served)
+    verdict = Verdict(
+        package=package,
+        outcome=Outcome.VERIFIED,
+        published=served.published,
+        served=served,
+        content=content.sri if content is not None else None,
+    )
     wanted = content or _one(package.digests)
     if wanted is None:
         return _unbindable(verdict)

@@ -172,7 +172,7 @@ def _load(text: str) -> dict[str, Any]:
 
 def _time(value: Any) -> datetime | None:
     match = _TIME.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
+    if match is None or value < "1970":
         return None
     try:
         return datetime.fromisoformat(match[1]).replace(tzinfo=UTC)

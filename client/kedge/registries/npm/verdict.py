@@ -104,6 +104,7 @@ class Verdict:
     signatures: tuple[SignatureResult, ...] = ()
     notes: tuple[str, ...] = ()
     served: Served | None = None
+    content: str | None = None
     source: str | None = None
 
     def is_fault(self, policy: Policy) -> bool:

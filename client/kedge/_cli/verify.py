@@ -1,0 +1,204 @@
+"""``kedge verify``: hold what a registry or its mirror serves against keys that no mirror can replace."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from json import dumps
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kedge._cli.options import AnchorName, Json
+from kedge._cli.outfile import replace_file
+from kedge._cli.output import Screen, answer, answer_json, warn
+from kedge._cli.tables import trust_document
+from kedge._cli.verify_evidence import evidence
+from kedge._cli.verify_inputs import Given, find_speaker, read_given, read_mappings, read_registries
+from kedge._cli.verify_words import report_lines
+from kedge._cli.words import say_warnings
+from kedge.client import TrustClient
+from kedge.errors import InputError
+from kedge.folders import state_folder
+from kedge.registries.npm.archives import Archives
+from kedge.registries.npm.document import NPM
+from kedge.registries.npm.evidence import Evidence
+from kedge.registries.npm.fetch import FetchLimits
+from kedge.registries.npm.keyring import Issued, KeyRing
+from kedge.registries.npm.mapping import Upstreams, check_rule
+from kedge.registries.npm.npmrc import Registries
+from kedge.registries.npm.proof import Proof
+from kedge.registries.npm.report import Report
+from kedge.registries.npm.sarif import sarif
+from kedge.registries.npm.verdict import Policy, RetiredKeys
+from kedge.registries.npm.verify import JOBS, Settings
+from kedge.registries.npm.verify import verify as verify_packages
+from kedge.store import Store
+
+__all__ = ["COMMANDS", "HELP", "npm"]
+
+HELP = "Hold packages against registries' signatures."
+
+
+def npm(
+    path: Annotated[
+        str,
+        typer.Argument(metavar="PATH", help="A lockfile, or a folder with one; - reads lines: name version integrity."),
+    ] = ".",
+    registry: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Ask this registry or mirror, not those of .npmrc.", show_default=False),
+    ] = None,
+    upstream: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", help="Whose keys sign what a mirror serves, such as registry.npmjs.org.", show_default=False
+        ),
+    ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Take this issuer's keys as well (repeat).", show_default=False),
+    ] = None,
+    anchor: AnchorName = None,
+    retired_keys: Annotated[
+        RetiredKeys, typer.Option(help="Whose word counts for when a retired key signed.", case_sensitive=True)
+    ] = RetiredKeys.REGISTRY_TIME,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="A time that nobody signed is a fault.", show_default=False)
+    ] = False,
+    tarballs: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Hold the archives in this folder against it too.", show_default=False),
+    ] = None,
+    skip: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RULE", help="Leave out NAME, @scope or @scope/* (repeat).", show_default=False),
+    ] = None,
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, max=64, help="Ask for so many at a time.")] = JOBS,
+    timeout: Annotated[
+        float, typer.Option(metavar="S", min=0.1, max=3600, help="Seconds for each packument, in all.")
+    ] = 60.0,
+    max_packument: Annotated[
+        int, typer.Option(metavar="MIB", min=1, max=1024, help="The longest packument that is read.")
+    ] = 64,
+    sarif_file: Annotated[
+        Path | None, typer.Option("--sarif", metavar="FILE", help="Write the faults as SARIF.", show_default=False)
+    ] = None,
+    evidence_file: Annotated[
+        Path | None,
+        typer.Option("--evidence", metavar="FILE", help="Write all that a second judge needs.", show_default=False),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="List every package.", show_default=False)] = False,
+    json: Json = False,
+) -> None:
+    """Verify what a lockfile holds.
+
+    Each package's signature is checked over the digest that is locked, with keys from the verified repository: never
+    with keys that a mirror offers. Exit status 5: something is not verified.
+    """
+    given = read_given(path)
+    registries = read_registries(given.folder, os.environ, registry)
+    upstreams = _upstreams(upstream, also or [], skip or [], anchor)
+    for text in registries.warnings:
+        warn(text)
+    with KeyRing(lambda issuer: find_speaker(issuer, anchor), TrustClient) as keyring, _progress(given) as progress:
+        settings = Settings(
+            registries=registries,
+            upstreams=upstreams,
+            policy=_policy(retired_keys, strict),
+            archives=Archives(tarballs) if tarballs is not None else None,
+            limits=FetchLimits(total_s=timeout, idle_s=min(15.0, timeout), max_bytes=max_packument << 20),
+            jobs=jobs,
+            progress=progress,
+        )
+        verdicts = verify_packages(given.lockfile.packages, keyring, settings)
+        report = Report(
+            lockfile=given.described,
+            policy=settings.policy,
+            verdicts=verdicts,
+            issued=dict(keyring.issued),
+            archives=tarballs is not None,
+            warnings=registries.warnings,
+        )
+    say_warnings(report.trusts)
+    if evidence_file is not None:
+        replace_file(evidence_file, _evidence(report, registries, upstreams).to_bytes())
+    if sarif_file is not None:
+        replace_file(sarif_file, dumps(sarif(report, given.text), indent=1).encode() + b"\n")
+    _answer(report, everything=everything, json=json)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"npm": npm, "evidence": evidence}
+
+
+def _answer(report: Report, *, everything: bool, json: bool) -> None:
+    if json:
+        answer_json(report.to_table(trust_document(report.trusts)["anchors"]))
+    else:
+        answer(report_lines(Screen.of_stdout(), report, everything=everything))
+    if report.exit_code:
+        raise typer.Exit(report.exit_code)
+
+
+def _policy(retired_keys: RetiredKeys, strict: bool) -> Policy:
+    if retired_keys is RetiredKeys.LOG_TIME:
+        raise InputError(
+            "--retired-keys log-time: needs publish attestations, which this kedge does not read yet",
+            hint="registry-time takes the registry's word, and says so; reject takes no retired key",
+        )
+    return Policy(retired_keys=retired_keys, strict=strict)
+
+
+def _upstreams(upstream: str | None, also: Sequence[str], skip: Sequence[str], anchor: str | None) -> Upstreams:
+    for issuer in (*([upstream] if upstream is not None else []), *also):
+        NPM().target_path(issuer)
+    return Upstreams(
+        claimed=lambda issuer: find_speaker(issuer, anchor) is not None,
+        mappings=read_mappings(),
+        upstream=upstream,
+        also=tuple(also),
+        skip=tuple(check_rule(rule) for rule in skip),
+    )
+
+
+def _evidence(report: Report, registries: Registries, upstreams: Upstreams) -> Evidence:
+    """Take the signed metadata out of the state that was just used, and put all that was judged beside it."""
+    by_anchor: dict[str, list[Issued]] = {}
+    for issued in report.issued.values():
+        if isinstance(issued, Issued):
+            by_anchor.setdefault(issued.anchor, []).append(issued)
+    if not by_anchor:
+        raise InputError("--evidence: there is none to write, since no keys were used")
+    proofs = [
+        Proof.from_store(
+            Store(state_folder() / name),
+            issuers=tuple(issued.keys.registry for issued in members),
+            targets=tuple(issued.keys.target for issued in members),
+            reference_time=members[0].trust.reference_time,
+        )
+        for name, members in by_anchor.items()
+    ]
+    sources = [registries.default, *registries.scopes.values()]
+    return Evidence.of(
+        report,
+        proofs,
+        {source.url: upstreams.issuers(source, is_default=source == registries.default) for source in sources},
+    )
+
+
+@contextmanager
+def _progress(given: Given) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, if that is a terminal; nothing elsewhere."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield lambda _count: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("verifying", total=len(given.lockfile.packages))
+        yield lambda count: bar.advance(task, count)

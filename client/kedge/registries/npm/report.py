@@ -1,0 +1,181 @@
+"""What a run of ``kedge verify npm`` says: the verdicts, counted, and what they rest on (``kedge.verify-npm/1``)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kedge.document import format_time
+from kedge.errors import ExitCode
+from kedge.registries.npm.keyring import Issued, NoKeys
+from kedge.registries.npm.verdict import FAULTLESS, Cause, Outcome, Policy, RetiredKeys, SignatureResult, Verdict
+from kedge.registries.npm.verify import NO_ARCHIVE
+from kedge.trust import Trust
+
+__all__ = ["Input", "Report"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """The lockfile that was read: its name as the user gave it, its kind, and the digest of its bytes."""
+
+    name: str
+    kind: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything that one run found out."""
+
+    FORMAT = "kedge.verify-npm/1"
+
+    lockfile: Input
+    policy: Policy
+    verdicts: tuple[Verdict, ...]
+    issued: Mapping[str, Issued | NoKeys]
+    archives: bool = False
+    warnings: tuple[str, ...] = ()
+    counts: Mapping[Outcome, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        counted = Counter(verdict.outcome for verdict in self.verdicts)
+        object.__setattr__(self, "counts", {outcome: counted[outcome] for outcome in Outcome})
+
+    @property
+    def faults(self) -> tuple[Verdict, ...]:
+        """The packages that had to be verified and are not."""
+        return tuple(verdict for verdict in self.verdicts if verdict.is_fault(self.policy))
+
+    @property
+    def verified(self) -> int:
+        """How many packages are verified, with a time that is signed or not."""
+        return sum(self.counts[outcome] for outcome in FAULTLESS)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """``FAULTS`` unless everything that had to be verified is; nothing verified is a fault, but for no packages."""
+        if self.faults or (self.verdicts and not self.verified):
+            return ExitCode.FAULTS
+        return ExitCode.DONE
+
+    @property
+    def trusts(self) -> tuple[Trust, ...]:
+        """What the keys stand on, one for each anchor."""
+        found = {issued.anchor: issued.trust for issued in self.issued.values() if isinstance(issued, Issued)}
+        return tuple(found.values())
+
+    def by_issuer(self) -> dict[str, int]:
+        """How many packages each issuer's keys verified; an issuer that verified none stands there too."""
+        counted = Counter(verdict.issuer for verdict in self.verdicts if verdict.outcome in FAULTLESS)
+        return {issuer: counted[issuer] for issuer in self.issued}
+
+    def remarks(self) -> list[str]:
+        """What a reader must know about this answer: what retired keys mean, and what was not checked."""
+        return [*_retired(self), *_unchecked(self)]
+
+    def to_table(self, trusts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The answer of ``--json``; ``trusts`` are :attr:`trusts` as tables."""
+        by_issuer = self.by_issuer()
+        return {
+            "format": self.FORMAT,
+            "lockfile": {"name": self.lockfile.name, "kind": self.lockfile.kind, "sha256": self.lockfile.sha256},
+            "policy": {"retired_keys": self.policy.retired_keys.value, "strict": self.policy.strict},
+            "exit_code": int(self.exit_code),
+            "packages_count": len(self.verdicts),
+            "faults_count": len(self.faults),
+            "counts": {outcome.value: count for outcome, count in self.counts.items()},
+            "issuers": [_issuer(name, issued, by_issuer[name]) for name, issued in self.issued.items()],
+            "packages": [package_table(verdict, self.policy) for verdict in self.verdicts],
+            "remarks": self.remarks(),
+            "warnings": list(self.warnings),
+            "trust": list(trusts),
+        }
+
+
+def package_table(verdict: Verdict, policy: Policy) -> dict[str, Any]:
+    """One package in ``--json``."""
+    return {
+        "name": verdict.package.name,
+        "version": verdict.package.version or None,
+        "outcome": verdict.outcome.value,
+        "cause": verdict.cause.value if verdict.cause else None,
+        "detail": verdict.detail or None,
+        "fault": verdict.is_fault(policy),
+        "also": [outcome.value for outcome in verdict.also],
+        "registry": verdict.source,
+        "digest": verdict.digest,
+        "issuer": verdict.issuer,
+        "keyid": verdict.keyid,
+        "published": format_time(verdict.published) if verdict.published else None,
+        "where": list(verdict.package.where),
+        "signatures": [_signature(result) for result in verdict.signatures],
+        "notes": list(verdict.notes),
+    }
+
+
+def _issuer(name: str, issued: Issued | NoKeys, verified: int) -> dict[str, Any]:
+    keys = issued.keys if isinstance(issued, Issued) else None
+    return {
+        "registry": name,
+        "anchor": issued.anchor if isinstance(issued, Issued) else None,
+        "target": keys.target if keys else None,
+        "sha256": keys.sha256 if keys else None,
+        "keys": list(dict.fromkeys(key.id for key in keys.keys)) if keys else [],
+        "verified": verified,
+        "detail": issued.detail if isinstance(issued, NoKeys) else None,
+    }
+
+
+def _signature(result: SignatureResult) -> dict[str, Any]:
+    return {
+        "keyid": result.keyid,
+        "issuer": result.issuer,
+        "outcome": result.outcome.value,
+        "cause": result.cause.value if result.cause else None,
+        "detail": result.detail or None,
+    }
+
+
+def _retired(report: Report) -> list[str]:
+    count = report.counts[Outcome.VERIFIED_TIME_UNSIGNED]
+    if report.policy.retired_keys is RetiredKeys.REJECT:
+        return ["Signatures by retired keys were rejected, as you asked: whoever stole a retired key can sign today."]
+    if not count:
+        return []
+    are, were = ("package is", "it was") if count == 1 else ("packages are", "they were")
+    text = (
+        f"{count} {are} signed by a retired key. The signature is right, and the registry says that {were} published "
+        "while the key was valid; but nobody signs that time. Whoever stole the retired key, and stands between here "
+        "and the registry, could sign today and date it back. --retired-keys reject takes no such signature; --strict "
+        "counts it as a fault."
+    )
+    return [text]
+
+
+def _unchecked(report: Report) -> list[str]:
+    if not report.verdicts:
+        return ["The lockfile is empty: it names no package, so that nothing was verified."]
+    if not report.verified:
+        yet = ["Nothing was verified."]
+    else:
+        checked = "the archives on disk, and the lockfile's digests" if report.archives else "the lockfile's digests"
+        text = (
+            "Checked: that a registry's key signed name, version and content of each verified package, held against "
+            f"{checked}. Not checked: whether newer or other versions exist that the registry does not show; who wrote "
+            "a package; what an installed folder holds today."
+        )
+        yet = [text]
+    missing = sum(NO_ARCHIVE in verdict.notes for verdict in report.verdicts)
+    if missing:
+        yet.append(f"The folder that --tarballs names holds no archive of {missing} of them.")
+    unbound = sum(verdict.cause is Cause.NOT_BOUND for verdict in report.verdicts)
+    if unbound:
+        text = (
+            f"{unbound} could not be bound: the lockfile does not say which content is meant, in a form that the "
+            "registry signs. --tarballs DIR binds them to their archives."
+        )
+        yet.append(text)
+    return yet
