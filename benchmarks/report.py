@@ -1,0 +1,98 @@
+"""What a benchmark says: a table for people on stdout, and one JSON object for programs.
+
+::
+
+    {"benchmark": "refresh", "rows": [...], "ratios": [...], "goals": [{"name", "value", "limit", "reached"}]}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Goal", "Row", "publish"]
+
+BASE = "python-tuf"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What one client took in one situation. ``min_ms`` is the quietest run; the rest are medians, counts the most."""
+
+    client: str
+    mode: str
+    roots: int
+    latency_ms: int
+    cache: str
+    runs: int
+    wall_ms: float
+    min_ms: float
+    peak_kib: int | None = None
+    requests: int | None = None
+    connections: int | None = None
+    loads_urllib3: bool | None = None
+
+    @property
+    def cell(self) -> tuple[object, ...]:
+        """What rows have in common that may be compared."""
+        return self.mode, self.roots, self.latency_ms, self.cache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """A figure that is to be at most ``limit``."""
+
+    name: str
+    value: float
+    limit: float
+
+    @property
+    def reached(self) -> bool:
+        """Whether it is."""
+        return self.value <= self.limit
+
+
+def publish(benchmark: str, rows: Sequence[Row], goals: Iterable[Goal], file: Path | None) -> int:
+    """Print everything, write ``file`` if one is named, and give the exit status: 1 where a goal is missed."""
+    goals = list(goals)
+    ratios = _ratios(rows)
+    _print_rows(rows, ratios)
+    for goal in goals:
+        mark = "reached" if goal.reached else "MISSED "
+        sys.stdout.write(f"{mark}  {goal.value:8.2f} of {goal.limit:5.2f}  {goal.name}\n")
+    if file is not None:
+        document: dict[str, Any] = {
+            "benchmark": benchmark,
+            "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
+            "rows": [asdict(row) for row in rows],
+            "ratios": [{"client": row.client, "cell": row.cell, "wall": ratio} for row, ratio in ratios],
+            "goals": [{**asdict(goal), "reached": goal.reached} for goal in goals],
+        }
+        file.write_text(json.dumps(document, indent=1) + "\n")
+    return 0 if all(goal.reached for goal in goals) else 1
+
+
+def _ratios(rows: Sequence[Row]) -> list[tuple[Row, float]]:
+    bases = {row.cell: row.wall_ms for row in rows if row.client == BASE}
+    return [(row, row.wall_ms / bases[row.cell]) for row in rows if row.cell in bases]
+
+
+def _print_rows(rows: Sequence[Row], ratios: Sequence[tuple[Row, float]]) -> None:
+    of = {id(row): ratio for row, ratio in ratios}
+    sys.stdout.write(f"{'situation':34}{'client':12}{'ms':>8}{'least':>8}{'ratio':>7}{'MiB':>7}{'req':>5}{'conn':>5}\n")
+    before: tuple[object, ...] = ()
+    for row in rows:
+        where = f"{row.roots} roots, {row.latency_ms} ms, {row.cache}, {row.mode}" if row.cell != before else ""
+        before = row.cell
+        ratio = f"{of[id(row)]:.2f}" if id(row) in of else ""
+        memory = f"{row.peak_kib / 1024:.1f}" if row.peak_kib else ""
+        requests = "" if row.requests is None else str(row.requests)
+        connections = "" if row.connections is None else str(row.connections)
+        times = f"{row.wall_ms:8.1f}{row.min_ms:8.1f}"
+        sys.stdout.write(f"{where:34}{row.client:12}{times}{ratio:>7}{memory:>7}{requests:>5}{connections:>5}\n")
