@@ -17,12 +17,12 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from kedge.document import format_time
 from kedge.errors import Reason, StoreError, VerificationError
-from kedge.keys import KeySet, KeyStatus, TimeBasis
+from kedge.keys import KeySet, KeyStatus, RegistryKey, TimeBasis
 from kedge.registries.npm.integrity import Digest, parse_shasum, parse_sri, strongest
 from kedge.registries.npm.locked import LockedPackage
 from kedge.registries.npm.packument import Served, ServedSignature
@@ -59,74 +59,116 @@ def judge(
     policy: Policy,
     *,
     content: Digest | None = None,
+    source: str | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Verdict:
-    """Judge a package that is neither skipped nor missing; ``content`` is the SHA-512 of its archive on disk, if given.
+    """Judge a package that is neither skipped nor missing.
 
-    ``issuers`` are the upstream's keys, then those of further issuers; at least one.
+    ``issuers`` are the upstream's keys, then those of further issuers; at least one. ``content`` is the SHA-512 of the
+    package's archive on disk, if that was given. ``source`` and ``notes`` become part of the verdict.
     """
-    verdict = Verdict(
+    wanted = content or _one(package.digests)
+    told = _unbindable(package) if wanted is None else _told(package, served, wanted, issuers, policy)
+    return Verdict(
         package=package,
-        outcome=Outcome.VERIFIED,
+        outcome=told.outcome,
+        cause=told.cause,
+        detail=told.detail,
+        also=told.also,
+        digest=wanted.sri if wanted is not None else None,
+        keyid=told.keyid,
+        issuer=told.issuer,
         published=served.published,
+        signatures=told.signatures,
+        notes=(*told.notes, *notes) if notes else told.notes,
         served=served,
         content=content.sri if content is not None else None,
+        source=source,
     )
-    wanted = content or _one(package.digests)
-    if wanted is None:
-        return _unbindable(verdict)
-    verdict = replace(verdict, digest=wanted.sri)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """What the questions came to; the part of a verdict that is not known before."""
+
+    outcome: Outcome
+    cause: Cause | None = None
+    detail: str = ""
+    also: tuple[Outcome, ...] = ()
+    keyid: str | None = None
+    issuer: str | None = None
+    signatures: tuple[SignatureResult, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def _told(package: LockedPackage, served: Served, wanted: Digest, issuers: Sequence[KeySet], policy: Policy) -> _Told:
     stated = _stated(served, wanted)
-    if stated is not None and stated != wanted:
-        return _differs(verdict, served, stated, issuers, policy)
+    if stated != wanted:
+        return _differs(package, served, wanted, stated, issuers, policy)
     if wanted.algorithm not in _BOUND_BY:
-        return _not_bound(verdict, f"the lockfile's digest is {wanted.algorithm}, and npm registries sign sha512")
-    verdict = _by_signatures(verdict, served, wanted, issuers, policy)
-    if wanted.algorithm == "sha1" and verdict.outcome is Outcome.BAD_SIGNATURE and served.integrity is not None:
-        return _not_bound(verdict, "the lockfile holds a sha1 digest only, and the registry signs another digest")
-    return verdict
+        return _not_bound(f"the lockfile's digest is {wanted.algorithm}, and npm registries sign sha512")
+    told = _by_signatures(package, served, wanted, issuers, policy)
+    if wanted.algorithm == "sha1" and told.outcome is Outcome.BAD_SIGNATURE and served.integrity is not None:
+        return _not_bound("the lockfile holds a sha1 digest only, and the registry signs another digest")
+    return told
 
 
 def _one(digests: tuple[Digest, ...]) -> Digest | None:
-    best = strongest(digests)
+    best = strongest(digests) if len(digests) > 1 else digests
     return best[0] if len(best) == 1 else None
 
 
-def _unbindable(verdict: Verdict) -> Verdict:
-    package = verdict.package
+def _unbindable(package: LockedPackage) -> _Told:
     if len(strongest(package.digests)) > 1:
         detail = "the lockfile allows several contents for this version: two digests of the strongest algorithm"
-        return replace(verdict, outcome=Outcome.DIGEST_MISMATCH, cause=Cause.TWO_DIGESTS, detail=detail)
-    return _not_bound(verdict, package.unbound or "the lockfile holds no digest of this package")
+        return _Told(outcome=Outcome.DIGEST_MISMATCH, cause=Cause.TWO_DIGESTS, detail=detail)
+    return _not_bound(package.unbound or "the lockfile holds no digest of this package")
 
 
-def _not_bound(verdict: Verdict, detail: str) -> Verdict:
-    return replace(verdict, outcome=Outcome.SKIPPED, cause=Cause.NOT_BOUND, detail=detail, keyid=None, issuer=None)
+def _not_bound(detail: str) -> _Told:
+    return _Told(outcome=Outcome.SKIPPED, cause=Cause.NOT_BOUND, detail=detail)
 
 
-def _stated(served: Served, wanted: Digest) -> Digest | None:
-    """The digest of the same algorithm that the registry states; of several, one that differs goes first."""
-    found: list[Digest] = []
-    for text, parse in ((served.integrity, parse_sri), (served.shasum, lambda text: (parse_shasum(text),))):
+def _stated(served: Served, wanted: Digest) -> Digest:
+    """The digest of the same algorithm that the registry states: one that differs, if there is one.
+
+    Where it states none in a form that anybody could install from, the signature decides about the wanted one.
+    """
+    if served.integrity == wanted.sri:
+        return wanted
+    for text, parse in ((served.integrity, parse_sri), (served.shasum, _shasum)):
         try:
-            found += parse(text) if text is not None else ()
+            found = parse(text) if text is not None else ()
         except ValueError:
-            continue  # not in a form that anybody could install from; the signature decides
-    same = [digest for digest in found if digest.algorithm == wanted.algorithm]
-    return next((digest for digest in same if digest != wanted), same[0] if same else None)
+            continue
+        for digest in found:
+            if digest.algorithm == wanted.algorithm and digest != wanted:
+                return digest
+    return wanted
 
 
-def _differs(verdict: Verdict, served: Served, stated: Digest, issuers: Sequence[KeySet], policy: Policy) -> Verdict:
+def _shasum(text: str) -> tuple[Digest, ...]:
+    return (parse_shasum(text),)
+
+
+def _differs(
+    package: LockedPackage,
+    served: Served,
+    wanted: Digest,
+    stated: Digest,
+    issuers: Sequence[KeySet],
+    policy: Policy,
+) -> _Told:
     """The registry states another content than the one that is locked: judge whose content that is."""
-    told = _by_signatures(verdict, served, stated, issuers, policy)
-    detail = f"locked is {verdict.digest}, the registry states {stated.sri}"
+    told = _by_signatures(package, served, stated, issuers, policy)
+    detail = f"locked is {wanted.sri}, the registry states {stated.sri}"
     if told.outcome in FAULTLESS:
         detail += f", which {told.issuer} did sign: the lockfile was changed, or made through a mirror that lied"
         also: tuple[Outcome, ...] = ()
     else:
         also = (told.outcome,)
         detail += f"; and that is not signed either: {told.detail}"
-    return replace(
-        verdict,
+    return _Told(
         outcome=Outcome.DIGEST_MISMATCH,
         cause=Cause.REGISTRY_DIFFERS,
         detail=detail,
@@ -136,39 +178,38 @@ def _differs(verdict: Verdict, served: Served, stated: Digest, issuers: Sequence
 
 
 def _by_signatures(
-    verdict: Verdict, served: Served, digest: Digest, issuers: Sequence[KeySet], policy: Policy
-) -> Verdict:
+    package: LockedPackage, served: Served, digest: Digest, issuers: Sequence[KeySet], policy: Policy
+) -> _Told:
     if not served.signatures:
-        return _unsigned(verdict, served, issuers[0].registry)
-    message = f"{verdict.package.name}@{verdict.package.version}:{digest.sri}".encode()
-    results = [
+        return _unsigned(served, issuers[0].registry)
+    message = f"{package.name}@{package.version}:{digest.sri}".encode()
+    results = tuple(
         _check(keys, message, signature, served.published, policy)
         for signature in served.signatures
         for keys in _who_may_have_signed(signature, issuers)
-    ]
-    best = min(results, key=lambda result: _TELLING.index(result.outcome))
+    )
+    best = results[0] if len(results) == 1 else min(results, key=lambda result: _TELLING.index(result.outcome))
     good = best.outcome in FAULTLESS
-    return replace(
-        verdict,
+    return _Told(
         outcome=best.outcome,
         cause=best.cause,
         detail="" if good else best.detail,
         keyid=best.keyid if good else None,
         issuer=best.issuer if good else None,
-        signatures=tuple(results),
+        signatures=results,
         notes=tuple(_notes(results, best, served)),
     )
 
 
-def _unsigned(verdict: Verdict, served: Served, upstream: str) -> Verdict:
+def _unsigned(served: Served, upstream: str) -> _Told:
     if served.broken:
         detail = "what is served as its signatures is none: somebody between here and the registry changed it"
-        return replace(verdict, outcome=Outcome.UNSIGNED, cause=Cause.MALFORMED, detail=detail)
+        return _Told(outcome=Outcome.UNSIGNED, cause=Cause.MALFORMED, detail=detail)
     if upstream in SIGN_EVERYTHING:
         detail = f"no signature is served, and {upstream} signs everything: somebody on the way took it out"
     else:
         detail = f"no signature is served, and {upstream} has keys that sign packages"
-    return replace(verdict, outcome=Outcome.UNSIGNED, detail=detail)
+    return _Told(outcome=Outcome.UNSIGNED, detail=detail)
 
 
 def _who_may_have_signed(signature: ServedSignature, issuers: Sequence[KeySet]) -> Sequence[KeySet]:
@@ -189,13 +230,13 @@ def _check(
     except (binascii.Error, ValueError):
         return _result(keys, signature, Outcome.BAD_SIGNATURE, detail="the signature is not base64")
     try:
-        key = keys.verify(message, keyid=signature.keyid, signature=raw, usage=SIGNATURES).key
+        key = keys.find(signature.keyid, SIGNATURES)
+        # A key that is not valid *yet* stays so: a time that nobody signed must not bring it forward.
+        if key.status is KeyStatus.RETIRED:
+            return _check_retired(keys, key, message, signature, raw, published, policy)
+        keys.verify(message, keyid=signature.keyid, signature=raw, usage=SIGNATURES)
     except VerificationError as error:
         outcome = _OUTCOMES.get(error.refusal.reason, Outcome.BAD_SIGNATURE)
-        # A key that is not valid *yet* stays so: a time that nobody signed must not bring it forward.
-        outside = outcome is Outcome.OUTSIDE_VALIDITY
-        if outside and keys.find(signature.keyid, SIGNATURES).status is KeyStatus.RETIRED:
-            return _check_at(keys, message, signature, raw, published, policy)
         return _result(keys, signature, outcome, detail=error.message)
     except StoreError as error:
         return _result(keys, signature, Outcome.UNKNOWN_KEY, cause=Cause.UNSUPPORTED, detail=error.message)
@@ -204,28 +245,28 @@ def _check(
     return _result(keys, signature, Outcome.VERIFIED, detail=detail if early else "")
 
 
-def _check_at(
-    keys: KeySet, message: bytes, signature: ServedSignature, raw: bytes, published: datetime | None, policy: Policy
+def _check_retired(
+    keys: KeySet,
+    key: RegistryKey,
+    message: bytes,
+    signature: ServedSignature,
+    raw: bytes,
+    published: datetime | None,
+    policy: Policy,
 ) -> SignatureResult:
     """Check a signature by a retired key, at the time that the policy takes for its time of signing."""
-    key = keys.find(signature.keyid, SIGNATURES)
-    until = format_time(key.valid_until) if key.valid_until is not None else "a time that nobody states"
-    what = f"key {_short(key.id)} was retired at {until}"
     problem = None
     if policy.retired_keys is not RetiredKeys.REGISTRY_TIME:
-        problem = f"and by the policy {policy.retired_keys.value} the registry's word for the time is not taken"
+        problem = f"by the policy {policy.retired_keys.value} the registry's word for the time is not taken"
     elif key.time_basis is not TimeBasis.PUBLISH_TIME:
-        problem = f"and its validity is measured by {key.time_basis.value}, which the registry cannot state"
+        problem = f"its validity is measured by {key.time_basis.value}, which the registry cannot state"
     elif published is None:
-        problem = "and the registry states no time of publishing"
+        problem = "the registry states no time of publishing"
     if problem is not None:
-        detail, cause = f"{what}, {problem}", Cause.TIME_UNKNOWN
-        return _result(keys, signature, Outcome.OUTSIDE_VALIDITY, cause=cause, detail=detail)
-    try:
-        keys.verify(message, keyid=signature.keyid, signature=raw, usage=SIGNATURES, at=published)
-    except VerificationError as error:
-        outcome = _OUTCOMES.get(error.refusal.reason, Outcome.BAD_SIGNATURE)
-        return _result(keys, signature, outcome, detail=error.message)
+        until = format_time(key.valid_until) if key.valid_until is not None else "a time that nobody states"
+        detail = f"key {_short(key.id)} was retired at {until}, and {problem}"
+        return _result(keys, signature, Outcome.OUTSIDE_VALIDITY, cause=Cause.TIME_UNKNOWN, detail=detail)
+    keys.verify(message, keyid=signature.keyid, signature=raw, usage=SIGNATURES, at=published)
     return _result(keys, signature, Outcome.VERIFIED_TIME_UNSIGNED)
 
 

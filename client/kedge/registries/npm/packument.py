@@ -3,7 +3,7 @@
 A packument lists every version and may be many megabytes; a lockfile asks for one or two of them. So there are two
 ways to read it:
 
-- :func:`glance` finds one version's object in the text and parses that alone. It may be led astray by a packument that
+- :func:`glance` finds one version's object in the bytes and parses that alone. It may be led astray by a packument that
   was made to lead it astray. That is harmless: a signature that verifies over the *locked* digest proves what was
   locked, wherever it was found; and whatever does not verify is read again by
 - :func:`read`, which parses the whole document and looks where npm looks.
@@ -31,6 +31,9 @@ MAX_TEXT = 4096
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,9})?Z", re.ASCII)
 _DECODER = json.JSONDecoder()
 _MAX_CANDIDATES = 64
+_GLANCE_BYTES = 1 << 16
+_COLON = re.compile(rb"[ \t\r\n]{0,64}:[ \t\r\n]{0,64}")
+_QUOTED_TIME = re.compile(rb'"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z)"')
 
 
 class WrongPackageError(DocumentError):
@@ -59,28 +62,30 @@ class Served:
     broken: int = 0
 
 
-def glance(text: str, name: str, version: str) -> Served | None:
-    """Find one version's object in a packument's text; None where it is not plainly there."""
-    for start in _places(text, version):
-        if not text.startswith("{", start):
+def glance(data: bytes, name: str, version: str) -> Served | None:
+    """Find one version's object in a packument's bytes; None where it is not plainly there."""
+    for start in _places(data, version):
+        if not data.startswith(b"{", start):
             continue
+        # What is cut off at the end, or is no UTF-8, parses to nothing, or to what no signature is over.
+        piece = data[start : start + _GLANCE_BYTES].decode(errors="replace")
         try:
-            manifest, _ = _DECODER.raw_decode(text, start)
+            manifest, _ = _DECODER.raw_decode(piece)
         except (ValueError, RecursionError):
             return None
         if manifest.get("version") == version and manifest.get("name") == name and "dist" in manifest:
-            return _served(manifest, _glance_time(text, version))
+            return _served(manifest, _glance_time(data, version))
     return None
 
 
-def read(text: str, name: str, versions: Collection[str]) -> dict[str, Served | WrongPackageError | None]:
+def read(data: bytes, name: str, versions: Collection[str]) -> dict[str, Served | WrongPackageError | None]:
     """Read the wanted versions out of a whole packument; None stands for a version that is not served.
 
     Raises:
         DocumentError: the answer is no packument.
         WrongPackageError: it is the packument of another package.
     """
-    document = _load(text)
+    document = _load(data)
     if document.get("name") != name:
         raise WrongPackageError("name", f"is {_shown(document.get('name'))}, asked for was {name}")
     listed, times = document.get("versions"), document.get("time")
@@ -134,35 +139,36 @@ def _signatures(entries: list[Any]) -> Iterator[ServedSignature]:
                 yield ServedSignature(keyid, sig)
 
 
-def _glance_time(text: str, version: str) -> datetime | None:
-    for start in _places(text, version):
-        match = _TIME.match(text, start + 1)
-        if match is not None and text.startswith('"', start) and text.startswith('"', match.end()):
-            return _time(match[0])
+def _glance_time(data: bytes, version: str) -> datetime | None:
+    for start in _places(data, version):
+        match = _QUOTED_TIME.match(data, start)
+        if match is not None:
+            return _time(match[1].decode())
     return None
 
 
-def _places(text: str, version: str) -> Iterator[int]:
+def _places(data: bytes, version: str) -> Iterator[int]:
     """Where a value stands whose name is this version. A version holds no character that JSON would escape."""
-    quoted, at = f'"{version}"', 0
+    quoted, at = f'"{version}"'.encode(), 0
     for _ in range(_MAX_CANDIDATES):
-        at = text.find(quoted, at)
+        at = data.find(quoted, at)
         if at < 0:
             return
         at += len(quoted)
-        rest = text[at : at + 16].lstrip(" \t\r\n")
-        if rest.startswith(":"):
-            value = rest[1:].lstrip(" \t\r\n")
-            yield at + len(text[at : at + 16]) - len(value)
+        colon = _COLON.match(data, at)
+        if colon is not None:
+            yield colon.end()
 
 
-def _load(text: str) -> dict[str, Any]:
+def _load(data: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(text)
+        document = json.loads(data.decode())
+    except UnicodeDecodeError as error:
+        raise DocumentError("", f"is not UTF-8 (byte {error.start})") from error
     except RecursionError as error:
         raise DocumentError("", "is nested too deep") from error
     except ValueError as error:
-        if text.lstrip()[:1] == "<":
+        if data.lstrip()[:1] == b"<":
             raise DocumentError("", "is a page of HTML, expected a packument (a login, an error page?)") from error
         raise DocumentError("", "is not JSON") from error
     if not isinstance(document, dict):

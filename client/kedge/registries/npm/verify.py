@@ -108,7 +108,7 @@ def _plan(
 
 
 def _keys(source: Source, keyring: KeyRing, settings: Settings) -> tuple[KeySet, ...] | NoKeys:
-    """The keys that may have signed what a registry serves; without the upstream's there are none."""
+    """The keys that may have signed what a registry serves; if one issuer has none, that is the answer."""
     found: list[KeySet] = []
     is_default = source == settings.registries.default
     for issuer in settings.upstreams.issuers(source, is_default=is_default):
@@ -166,11 +166,18 @@ def _answer(
             bound.append((index, package))
         else:
             yield index, verdict
-    if bound:
-        answer = _served(task, bound, asker)
+    if not bound:
+        return
+    try:
+        data = asker.packument(task.source, task.name)
+    except FetchError as error:
+        outcome = Outcome.NOT_FOUND if isinstance(error, NotServedError) else Outcome.UNREACHABLE
         for index, package in bound:
-            verdict = answer(index, package, settings.policy, contents.get(index))
-            yield index, _finished(verdict, task, settings, index in contents)
+            yield index, Verdict(package=package, outcome=outcome, detail=error.message, source=task.source.url)
+        return
+    packument = _Packument(task, data, {package.version for _, package in bound})
+    for index, package in bound:
+        yield index, packument.judge(package, settings, contents.get(index))
 
 
 def _bind(package: LockedPackage, index: int, settings: Settings, contents: dict[int, Digest]) -> Verdict | None:
@@ -196,77 +203,54 @@ def _bind(package: LockedPackage, index: int, settings: Settings, contents: dict
     )
 
 
-_Answer = Callable[[int, LockedPackage, Policy, Digest | None], Verdict]
-
-
-def _served(task: _Task, bound: Sequence[tuple[int, LockedPackage]], asker: Asker) -> _Answer:
-    """Get the packument, and give what judges each package by it."""
-    try:
-        data = asker.packument(task.source, task.name)
-    except NotServedError as error:
-        return _every(Outcome.NOT_FOUND, error.message)
-    except FetchError as error:
-        return _every(Outcome.UNREACHABLE, error.message)
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        detail = f"{task.source.address(task.name)}: the answer is not UTF-8"
-        return _every(Outcome.UNREACHABLE, detail, Cause.MALFORMED)
-    return _Packument(task, text, {package.version for _, package in bound}).judge
-
-
-def _every(outcome: Outcome, detail: str, cause: Cause | None = None) -> _Answer:
-    return lambda _index, package, _policy, _content: Verdict(
-        package=package, outcome=outcome, cause=cause, detail=detail
-    )
-
-
 class _Packument:
-    """A packument's text: looked at quickly first, and read as a whole if that does not verify a package."""
+    """A packument's bytes: looked at quickly first, and read as a whole if that does not verify a package."""
 
-    def __init__(self, task: _Task, text: str, versions: set[str]) -> None:
+    def __init__(self, task: _Task, data: bytes, versions: set[str]) -> None:
         self._task = task
-        self._text = text
+        self._data = data
         self._versions = versions
         self._whole: Mapping[str, Served | WrongPackageError | None] | DocumentError | None = None
 
-    def judge(self, _index: int, package: LockedPackage, policy: Policy, content: Digest | None) -> Verdict:
-        served = glance(self._text, package.name, package.version)
+    def judge(self, package: LockedPackage, settings: Settings, content: Digest | None) -> Verdict:
+        served = glance(self._data, package.name, package.version)
         if served is not None:
-            verdict = judge(package, served, self._task.keys, policy, content=content)
+            verdict = _judge(self._task, package, served, self._task.keys, settings, content)
             if verdict.outcome in FAULTLESS:
                 return verdict
         whole = self._read()
-        if isinstance(whole, DocumentError):
-            return self._unusable(package, whole)
-        found = whole[package.version]
-        if found is None:
-            detail = f"{self._task.source.address(self._task.name)} has no version {package.version}"
-            return Verdict(package=package, outcome=Outcome.NOT_FOUND, detail=detail)
+        found = whole if isinstance(whole, DocumentError) else whole[package.version]
+        if isinstance(found, Served):
+            return _judge(self._task, package, found, self._task.keys, settings, content)
+        address = self._task.source.address(self._task.name)
+        fault = f"has no version {package.version}" if found is None else str(found)
+        outcome, cause = Outcome.NOT_FOUND, None
         if isinstance(found, WrongPackageError):
-            return self._unusable(package, found)
-        return judge(package, found, self._task.keys, policy, content=content)
+            cause = Cause.WRONG_PACKAGE
+        elif isinstance(found, DocumentError):
+            outcome, cause = Outcome.UNREACHABLE, Cause.MALFORMED
+        detail = f"{address}: {fault}"
+        return Verdict(package=package, outcome=outcome, cause=cause, detail=detail, source=self._task.source.url)
 
     def _read(self) -> Mapping[str, Served | WrongPackageError | None] | DocumentError:
         if self._whole is None:
             try:
-                self._whole = read(self._text, self._task.name, self._versions)
+                self._whole = read(self._data, self._task.name, self._versions)
             except DocumentError as error:
                 self._whole = error
         return self._whole
 
-    def _unusable(self, package: LockedPackage, error: DocumentError) -> Verdict:
-        detail = f"{self._task.source.address(self._task.name)}: {error}"
-        if isinstance(error, WrongPackageError):
-            return Verdict(package=package, outcome=Outcome.NOT_FOUND, cause=Cause.WRONG_PACKAGE, detail=detail)
-        return Verdict(package=package, outcome=Outcome.UNREACHABLE, cause=Cause.MALFORMED, detail=detail)
 
-
-def _finished(verdict: Verdict, task: _Task, settings: Settings, has_bytes: bool) -> Verdict:
-    notes = verdict.notes
-    if settings.archives is not None and not has_bytes:
-        notes = (*notes, NO_ARCHIVE)
-    return replace(verdict, source=task.source.url, notes=notes)
+def _judge(
+    task: _Task,
+    package: LockedPackage,
+    served: Served,
+    keys: Sequence[KeySet],
+    settings: Settings,
+    content: Digest | None,
+) -> Verdict:
+    notes = (NO_ARCHIVE,) if settings.archives is not None and content is None else ()
+    return judge(package, served, keys, settings.policy, content=content, source=task.source.url, notes=notes)
 
 
 def _judge_again(
@@ -286,8 +270,7 @@ def _judge_again(
             if isinstance(keys, NoKeys):
                 verdicts[index] = replace(verdicts[index], outcome=Outcome.NO_KEYS, detail=keys.detail)
             else:
-                again = judge(package, served, keys, settings.policy, content=contents.get(index))
-                verdicts[index] = _finished(again, task, settings, index in contents)
+                verdicts[index] = _judge(task, package, served, keys, settings, contents.get(index))
 
 
 NO_ARCHIVE = "its archive is not in the folder that --tarballs names"
