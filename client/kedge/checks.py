@@ -37,6 +37,7 @@ __all__ = [
     "check_target",
     "content_matches",
     "describe_age",
+    "keys_replaced",
     "require_complete",
     "require_fresh",
     "require_unexpired",
@@ -117,14 +118,15 @@ def settle_floors(state: TrustedState, recorded: Iterable[Floors] = ()) -> Trust
     stand on them are dropped; all others are merged, the higher one counts.
     """
     # §5.3.11 fast-forward recovery: if the timestamp or snapshot keys were rotated, forget both
-    if _replaced(state.root, state.floors):
+    if keys_replaced(state.root, state.floors):
         state = replace(state, timestamp=None, snapshot=None, floors=state.floors.without_online())
     for floors in recorded:
-        state = state.raise_floors(floors.without_online() if _replaced(state.root, floors) else floors)
+        state = state.raise_floors(floors.without_online() if keys_replaced(state.root, floors) else floors)
     return state
 
 
-def _replaced(root: Root, floors: Floors) -> bool:
+def keys_replaced(root: Root, floors: Floors) -> bool:
+    """Whether ``root`` no longer trusts the keys that vouched for the timestamp or the snapshot of ``floors``."""
     for role, floor in ((Timestamp.type, floors.timestamp), (Snapshot.type, floors.snapshot)):
         if floor is not None and floor.keys:
             still_trusted = key_materials(root, role) & set(floor.keys)

@@ -30,13 +30,15 @@ from kedge.document import format_time
 from kedge.errors import ExpiredError, FetchError, InputError, Reason, StoreError, VerificationError
 from kedge.folders import config_folder, state_folder
 from kedge.keys import KeySet
+from kedge.lockfile import Lock, LockedAnchor
 from kedge.registry import find_registry, read_served_keys
 from kedge.session import Session
 from kedge.state import Floors, TrustedState, sha256_hex
+from kedge.steps import MISSING, Accepted, Answer, Fetch, Gate, Limits, Missing, Phase, Recall
 from kedge.store import Store
 from kedge.transport import Deadline, Transport, open_mirrors
 from kedge.trust import Target, Trust, role_states
-from kedge.workflow import MISSING, Accepted, Answer, Fetch, Limits, Missing, Recall, Workflow
+from kedge.workflow import Workflow
 
 __all__ = ["TrustClient"]
 
@@ -57,12 +59,13 @@ class TrustClient:
         limits: Limits | None = None,
         timeout_s: float = 60.0,
         require_refresh: bool = False,
+        lock: Lock | None = None,
     ) -> None:
         """Start from an anchor, or from the name of one that ships or was added.
 
         ``state`` is the folder of this anchor's state (default: one of its own in the user's state folder).
         ``timeout_s`` bounds each refresh and each look-up as a whole; ``require_refresh`` refuses an answer from state
-        where the repository cannot be reached.
+        where the repository cannot be reached. ``lock`` refuses what is below its floors, for this run.
 
         Raises:
             InputError: the anchor is not there or not right, or its mirror's address cannot be used.
@@ -75,6 +78,7 @@ class TrustClient:
         self._limits = limits or Limits()
         self._timeout_s = timeout_s
         self._require_refresh = require_refresh
+        self._lock = lock
         self._answering: _Answering | None = None
 
     def refresh(self) -> Trust:
@@ -93,14 +97,14 @@ class TrustClient:
             freshness,
             recorded=session.recorded,
             limits=self._limits,
-            check_chain=session.require_anchor,
+            gate=self._gate(session),
         )
         try:
             state = self._run(steps, session)
         except FetchError as error:
             return self._fall_back(error)
         freshness = freshness.above(state.floors)
-        state = state.raise_floors(_time_floor(state, freshness))
+        state = self._raise_time(state)
         session.settle(fetched=self._clock.now(), source=self._reach().source)
         session.commit(state)
         return self._answer(session, state, freshness, refreshed=True)
@@ -115,10 +119,13 @@ class TrustClient:
         """
         session, freshness = self._open(), self._freshness()
         state = self._restored(session)
-        session.require_anchor(state)
+        gate = self._gate(session)
+        gate(Phase.ROOT, state)
         state = checks.settle_floors(state, session.recorded)
         session.settle()
         checks.require_complete(state)
+        gate(Phase.TIMESTAMP, state)
+        gate(Phase.SNAPSHOT, state)
         freshness = freshness.above(state.floors)
         checks.require_fresh(state, freshness)
         return self._answer(session, state, freshness, refreshed=False)
@@ -176,6 +183,19 @@ class TrustClient:
         """
         return self._ready().trust
 
+    def lock(self) -> LockedAnchor:
+        """Refresh, and say how far trust has come, for a ``kedge.lock``.
+
+        Raises:
+            KedgeError: as :meth:`refresh` does; an answer from state is no reason to lock.
+        """
+        if self._as_of is not None:
+            raise InputError("a lock is made of the present: as_of cannot be locked")
+        trust = self.refresh()
+        if not trust.refreshed or self._answering is None:
+            raise FetchError("the repository could not be reached, so there is nothing new to lock")
+        return LockedAnchor.of(self._answering.state)
+
     def close(self) -> None:
         """Close the connections."""
         if self._transport is not None:
@@ -223,11 +243,27 @@ class TrustClient:
         return Session(self.anchor, self._store, keep=self._as_of is None)
 
     def _freshness(self) -> Freshness:
-        return Freshness(
-            reference_time=self._as_of or self._clock.now(),
-            max_staleness=self.anchor.max_staleness,
-            as_of=self._as_of is not None,
-        )
+        if self._as_of is not None:
+            return Freshness(reference_time=self._as_of, max_staleness=self.anchor.max_staleness, as_of=True)
+        locked = self._lock.time(self.anchor.name) if self._lock is not None else None
+        now = self._clock.now()
+        return Freshness(reference_time=max(now, locked or now), max_staleness=self.anchor.max_staleness)
+
+    def _raise_time(self, state: TrustedState) -> TrustedState:
+        # Never past the timestamp's expiry: a clock that was far ahead once must not refuse what is signed afterwards.
+        # By this machine's clock alone: what a lock says is never written down.
+        if state.timestamp is None or self._as_of is not None:
+            return state
+        return state.raise_floors(Floors(time=min(self._clock.now(), state.timestamp.signed.expires)))
+
+    def _gate(self, session: Session) -> Gate:
+        def check(phase: Phase, state: TrustedState) -> None:
+            if phase is Phase.ROOT:
+                session.require_anchor(state)
+            if self._lock is not None:
+                self._lock.check(self.anchor.name, phase, state)
+
+        return check
 
     def _restored(self, session: Session) -> TrustedState:
         # What is held is a starting point whatever its age: whether it may answer is judged afterwards.
@@ -246,8 +282,8 @@ class TrustClient:
         except VerificationError as error:
             session.commit_reached()
             session.keep_exhibits(error.refusal)
-            if error.refusal.reason is Reason.ANCHOR:
-                raise  # no fault of whoever serves
+            if error.refusal.reason in (Reason.ANCHOR, Reason.CONFLICT):
+                raise  # names the places itself
             raise error.served_by(transport.source) from error
         except BaseException:
             session.commit_reached()
@@ -297,7 +333,10 @@ class TrustClient:
             return ()
         floor = format_time(freshness.reference_time)
         behind = checks.describe_age(freshness.reference_time - now)
-        return (f"this machine's clock is {behind} behind {floor}, which a refresh has seen: judged by that time",)
+        seen = "which a refresh has seen"
+        if self._lock is not None and self._lock.time(self.anchor.name) == freshness.reference_time:
+            seen = f"which {self._lock.place(self.anchor.name, 'time')} holds"
+        return (f"this machine's clock is {behind} behind {floor}, {seen}: judged by that time",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,10 +369,3 @@ def _drive(steps: Workflow[R], session: Session, get: Callable[[Fetch], bytes | 
 
 def _no_network(request: Fetch) -> Missing:  # noqa: ARG001 the signature of a transport's get
     return MISSING
-
-
-def _time_floor(state: TrustedState, freshness: Freshness) -> Floors:
-    # Never past the timestamp's expiry: a clock that was far ahead once must not refuse what is signed afterwards.
-    if state.timestamp is None or freshness.as_of:
-        return Floors()
-    return Floors(time=min(freshness.reference_time, state.timestamp.signed.expires))

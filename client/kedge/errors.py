@@ -66,6 +66,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too-large"
     LIMIT = "limit"
     CONFLICT = "conflict"
+    LOCKED = "locked"
     ANCHOR = "anchor"
     REDIRECT = "redirect"
     UNKNOWN_KEY = "unknown-key"

@@ -21,10 +21,10 @@ from kedge.anchor import Anchor
 from kedge.document import DocumentError, Fields, load_json
 from kedge.errors import Reason, Refusal, StoreError, VerificationError
 from kedge.state import Floors, StateRecord, TrustedState, sha256_hex
+from kedge.steps import MISSING, Accepted, Area, Missing, Recall
 from kedge.store import Change, Records, Store
-from kedge.workflow import MISSING, Accepted, Area, Missing, Recall
 
-__all__ = ["Session"]
+__all__ = ["Session", "forget_time"]
 
 FLOORS_FORMAT = "kedge.floors/1"
 TIMES_AGREE = timedelta(minutes=1)
@@ -155,7 +155,7 @@ class Session:
         ours = replace(ours, floors=floors)
         if same_set and theirs is not None and _is_recent(theirs, ours):
             return None
-        return Change(state=ours.to_bytes(), floors=_floors_bytes(floors), keep_previous=not same_set)
+        return Change(state=ours.to_bytes(), floors=_floors_bytes(floors), previous=None if same_set else records.state)
 
     def _record(self, state: TrustedState) -> StateRecord:
         listed = state.snapshot.signed.meta if state.snapshot is not None else {}
@@ -193,6 +193,33 @@ class Session:
         text = f"the trust state could not be stored: {error.message}"
         if text not in self.warnings:
             self.warnings.append(text)
+
+
+def forget_time(store: Store) -> datetime | None:
+    """Take the time floor out of every record, and give what it was; None where there was none.
+
+    Raises:
+        StoreError: nothing readable is stored, or it cannot be written.
+    """
+    held: list[datetime] = []
+
+    def change(records: Records) -> Change:
+        opened = _open(records)
+        held.extend(floors.time for floors in opened.floors if floors.time is not None)
+        if not opened.records:
+            raise StoreError(f"{store.folder}: no trust state is stored there")
+        floors = Floors()
+        for each in opened.floors:
+            floors = floors.raised_to(each)
+        timeless = [replace(record, floors=replace(record.floors, time=None)) for record in opened.records]
+        return Change(
+            state=timeless[0].to_bytes(),
+            floors=_floors_bytes(replace(floors, time=None)),
+            previous=timeless[1].to_bytes() if len(timeless) > 1 else None,
+        )
+
+    store.update(change, named=_named)
+    return max(held, default=None)
 
 
 @dataclass(frozen=True, slots=True)

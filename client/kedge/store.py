@@ -61,11 +61,11 @@ class Records:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """New records; ``keep_previous`` moves the present set to where the one before it is kept."""
+    """New records; ``previous`` goes to where the set before the present one is kept (None: leave it as it is)."""
 
     state: bytes
     floors: bytes
-    keep_previous: bool
+    previous: bytes | None
 
 
 class Store:
@@ -138,8 +138,8 @@ class Store:
                     return
                 if changed.floors != records.floors:
                     _write(self.folder / FLOORS, changed.floors)
-                if records.state is not None and changed.keep_previous:
-                    _write(self.folder / PREVIOUS, records.state)
+                if changed.previous is not None:
+                    _write(self.folder / PREVIOUS, changed.previous)
                 if changed.state != records.state:
                     _write(self.folder / STATE, changed.state)
                 former = self.read().previous

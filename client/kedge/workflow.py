@@ -22,10 +22,9 @@ Source: TUF 1.0.34 §5, TAP 15 for hash bins.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import replace
 from functools import partial
-from typing import Final, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 from urllib.parse import quote
 
 from tuf.api.metadata import Root, TargetFile, Targets, Timestamp
@@ -35,17 +34,34 @@ from kedge.checks import Freshness
 from kedge.errors import FetchError, Reason, Refusal, VerificationError
 from kedge.metadata import parse
 from kedge.state import Floors, TrustedState, sha256_hex
+from kedge.steps import (
+    MISSING,
+    Accepted,
+    Answer,
+    Area,
+    Fetch,
+    Found,
+    Gate,
+    Judge,
+    Limits,
+    Merit,
+    Missing,
+    Phase,
+    Recall,
+    Step,
+)
 
 __all__ = [
     "MISSING",
     "Accepted",
+    "Answer",
     "Area",
     "Fetch",
     "Found",
-    "Judge",
+    "Gate",
     "Limits",
-    "Merit",
     "Missing",
+    "Phase",
     "Recall",
     "Step",
     "Workflow",
@@ -56,95 +72,6 @@ __all__ = [
 ]
 
 
-class Missing(Enum):
-    """The answer for a file that is not there: HTTP 404 or 403, or no such file, and nothing else."""
-
-    MISSING = "missing"
-
-
-MISSING: Final = Missing.MISSING
-
-
-class Area(Enum):
-    """The two halves of a repository; a mirror says where each of them lies."""
-
-    METADATA = "metadata"
-    TARGETS = "targets"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Merit:
-    """How good an answer is: the higher ``version`` wins; two of one version must say the same (``identity``)."""
-
-    version: int
-    identity: str = field(default="", compare=False)
-
-
-Judge: TypeAlias = Callable[[bytes], Merit]
-"""Gives an answer's merit, or raises ``VerificationError``. It is pure."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    """Ask the repository for ``path`` (quoted, relative to its area) of at most ``max_bytes``.
-
-    With ``again``, an answer that was asked ahead does not count: the file may have come to be since. ``judge`` tells a
-    transport that has several sources which of their answers are right, and which is the newest; what it chooses is
-    checked all the same. A file is ``mutable`` where sources may honestly differ: then all of them are asked.
-    """
-
-    area: Area
-    path: str
-    max_bytes: int
-    ahead: tuple[Fetch, ...] = ()
-    again: bool = False
-    judge: Judge | None = field(default=None, compare=False)
-    mutable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Recall:
-    """Ask for what may be held from before: metadata by ``N.root`` or role name, targets by target path."""
-
-    area: Area
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """``data`` passed as ``name`` (see :class:`Recall`); ``state`` is what holds from now on."""
-
-    area: Area
-    name: str
-    data: bytes
-    state: TrustedState
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A target, the role that lists it, and the state in which it was found."""
-
-    role: str
-    target: TargetFile
-    state: TrustedState
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """The most that is read, in bytes and in files. Reaching one is an error."""
-
-    root_bytes: int = 512_000
-    timestamp_bytes: int = 65_536
-    snapshot_bytes: int = 16_000_000
-    targets_bytes: int = 64_000_000
-    root_rotations: int = 1_024
-    delegations: int = 64
-    root_window: int = 8
-    """How many roots are asked for ahead; 0 makes the client strictly sequential."""
-
-
-Step: TypeAlias = Fetch | Recall | Accepted
-Answer: TypeAlias = bytes | Missing | None
 R = TypeVar("R")
 Workflow: TypeAlias = Generator[Step, Answer, R]
 
@@ -181,12 +108,12 @@ def refresh(
     *,
     recorded: Iterable[Floors] = (),
     limits: Limits | None = None,
-    check_chain: Callable[[TrustedState], None] | None = None,
+    gate: Gate | None = None,
 ) -> Workflow[TrustedState]:
     """Bring the four top-level roles up to date.
 
     ``recorded`` are the floors of earlier runs, which count even where the files that set them are lost.
-    ``check_chain`` may refuse the chain of roots once its end is known.
+    ``gate`` may refuse what is right by the specification, before it is accepted.
 
     Raises:
         VerificationError: something served must not be trusted.
@@ -197,10 +124,9 @@ def refresh(
     recorded = tuple(recorded)
     state = state.raise_floors(Floors(root=max((floors.root for floors in recorded), default=0)))
     state = yield from _update_root(state, limits)
-    if check_chain is not None:
-        check_chain(state)
+    gate = gate or _let_pass
     try:
-        return (yield from _update_rest(state, freshness, recorded, limits))
+        return (yield from _update_rest(state, freshness, recorded, limits, gate))
     except VerificationError as error:
         if error.refusal.reason is not Reason.SIGNATURES or not limits.root_window:
             raise
@@ -208,7 +134,7 @@ def refresh(
         newer = yield from _update_root(state, replace(limits, root_window=0), again=True)
         if newer.root.version == state.root.version:
             raise
-    return (yield from _update_rest(newer, freshness, recorded, limits))
+    return (yield from _update_rest(newer, freshness, recorded, limits, gate))
 
 
 def find(state: TrustedState, path: str, freshness: Freshness, *, limits: Limits | None = None) -> Workflow[Found]:
@@ -298,36 +224,39 @@ def _timestamp_request(limits: Limits) -> Fetch:
 
 
 def _update_rest(
-    state: TrustedState, freshness: Freshness, recorded: tuple[Floors, ...], limits: Limits
+    state: TrustedState, freshness: Freshness, recorded: tuple[Floors, ...], limits: Limits, gate: Gate
 ) -> Workflow[TrustedState]:
+    gate(Phase.ROOT, state)
     checks.check_final_root(state)
     state = checks.settle_floors(state, recorded)
     freshness = freshness.above(state.floors)
     # §5.3.10 freeze: the final root must not have expired
     checks.require_unexpired(state.roots[-1], Root.type, freshness)
-    state = yield from _update_timestamp(state, freshness, limits)
-    state = yield from _update_snapshot(state, freshness, limits)
+    state = yield from _update_timestamp(state, freshness, limits, gate)
+    state = yield from _update_snapshot(state, freshness, limits, gate)
     return (yield from _update_role(state, Targets.type, state.root, freshness, limits))
 
 
-def _update_timestamp(state: TrustedState, freshness: Freshness, limits: Limits) -> Workflow[TrustedState]:
+def _update_timestamp(state: TrustedState, freshness: Freshness, limits: Limits, gate: Gate) -> Workflow[TrustedState]:
     # §5.4.1 fetch
     judge = partial(_judge_timestamp, state, freshness)
     data = yield from _fetch(replace(_timestamp_request(limits), mutable=True, judge=judge))
     accepted = checks.accept_timestamp(state, data, freshness)
+    gate(Phase.TIMESTAMP, accepted)
     if accepted is not state:
         # §5.4.5 keep it
         yield Accepted(Area.METADATA, "timestamp", data, accepted)
     return accepted
 
 
-def _update_snapshot(state: TrustedState, freshness: Freshness, limits: Limits) -> Workflow[TrustedState]:
+def _update_snapshot(state: TrustedState, freshness: Freshness, limits: Limits, gate: Gate) -> Workflow[TrustedState]:
     if state.timestamp is None:
         raise RuntimeError("the snapshot comes after the timestamp")
     meta = state.timestamp.signed.snapshot_meta
     held = state.snapshot
     if held is not None and held.signed.version == meta.version and checks.content_matches(meta, held.data):
         checks.require_unexpired(held, "snapshot", freshness)
+        gate(Phase.SNAPSHOT, state)
         return state
     # §5.5.1 fetch
     prefix = f"{meta.version}." if state.root.consistent_snapshot else ""
@@ -335,6 +264,7 @@ def _update_snapshot(state: TrustedState, freshness: Freshness, limits: Limits) 
     accept = partial(checks.accept_snapshot, state, freshness=freshness)
     data = yield from _fetch(replace(request, judge=_passing(accept)))
     state = checks.accept_snapshot(state, data, freshness)
+    gate(Phase.SNAPSHOT, state)
     # §5.5.7 keep it
     yield Accepted(Area.METADATA, "snapshot", data, state)
     return state
@@ -370,6 +300,10 @@ def _update_role(
 
 def _signed(state: TrustedState, delegator: str | None) -> Root | Targets:
     return state.root if delegator is None else state.roles[delegator].signed
+
+
+def _let_pass(phase: Phase, state: TrustedState) -> None:
+    """Refuse nothing."""
 
 
 def _judge_root(state: TrustedState, data: bytes) -> Merit:

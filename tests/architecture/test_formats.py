@@ -24,6 +24,7 @@ from architecture.mutations import mutations
 from kedge import session
 from kedge.anchor import Anchor
 from kedge.document import DocumentError
+from kedge.lockfile import Lock
 from kedge.registries.npm import NPM
 from kedge.state import StateRecord
 from kedge_repo.catalogue import CatalogueEntry
@@ -139,6 +140,7 @@ FORMATS: dict[str, Format] = {
         read=read_floors,
         beyond={r"^cannot be read$": "a pattern does not know how many days a month has"},
     ),
+    "lock": Format(example=EXAMPLES["lock"], read=Lock.from_bytes, beyond=CALENDAR),
     "policy": Format(
         example=EXAMPLES["policy"],
         read=lambda data: Policy.from_text(data.decode()),

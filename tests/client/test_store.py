@@ -29,7 +29,10 @@ def named(state: bytes) -> Iterable[str]:
 
 
 def put(store: Store, state: bytes, floors: bytes = b"floors", *, keep_previous: bool = True) -> None:
-    store.update(lambda _: Change(state=state, floors=floors, keep_previous=keep_previous), named=named)
+    def change(records: Records) -> Change:
+        return Change(state=state, floors=floors, previous=records.state if keep_previous else None)
+
+    store.update(change, named=named)
 
 
 def files(folder: Path) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,11 +17,15 @@ from kedge._cli.output import Screen, answer, answer_json
 from kedge._cli.tables import anchors_document
 from kedge._cli.words import anchor_lines
 from kedge.anchor import Anchor
+from kedge.bootstrap import fetch_root
+from kedge.document import format_time
 from kedge.errors import InputError, VerificationError
-from kedge.folders import config_folder
-from kedge.transport import Mirror, open_mirror
+from kedge.folders import config_folder, state_folder
+from kedge.session import forget_time
+from kedge.store import Store
+from kedge.transport import Mirror, open_mirror, open_mirrors
 
-__all__ = ["COMMANDS", "HELP", "add", "list_anchors", "remove", "show"]
+__all__ = ["COMMANDS", "HELP", "add", "list_anchors", "remove", "reset_time", "show"]
 
 HELP = "The initial roots."
 
@@ -29,10 +34,16 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The anchor's name.")]
 
 def add(
     name: Name,
-    root: Annotated[
-        Path, typer.Option("--root", metavar="FILE", help="The initial root: from a source that you trust.")
+    mirror: Annotated[
+        list[str], typer.Option("--mirror", metavar="URL|DIR", help="Where the repository lies. May be repeated.")
     ],
-    mirror: Annotated[str, typer.Option("--mirror", metavar="URL|DIR", help="Where the repository lies.")],
+    root: Annotated[
+        Path | None, typer.Option("--root", metavar="FILE", help="The initial root: from a source that you trust.")
+    ] = None,
+    root_sha256: Annotated[
+        str | None,
+        typer.Option("--root-sha256", metavar="HEX", help="Instead: its SHA-256, and the mirror brings the file."),
+    ] = None,
     registry: Annotated[
         list[str] | None,
         typer.Option("--registry", metavar="REGISTRY", help="A registry that it may speak for. May be repeated."),
@@ -45,13 +56,37 @@ def add(
         str,
         typer.Option("--targets", metavar="SUB", help='The folder of the targets below the mirror ("" for its top).'),
     ] = "targets",
+    ca_file: Annotated[
+        Path | None, typer.Option("--ca-file", metavar="FILE", help="Certificate authorities, not the machine's.")
+    ] = None,
+    credentials_file: Annotated[
+        Path | None,
+        typer.Option("--credentials-file", metavar="FILE", help='A file of one line: "bearer TOKEN" or "basic U:P".'),
+    ] = None,
+    redirect_origin: Annotated[
+        list[str] | None,
+        typer.Option("--redirect-origin", metavar="URL", help="Another origin that a mirror may redirect to."),
+    ] = None,
+    allow_plain_http: Annotated[
+        bool, typer.Option("--allow-plain-http", help="Ask other hosts without TLS, for everybody to see.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Add an anchor: an initial root, and where its repository lies."""
+    options = Mirror(
+        url="",
+        metadata=metadata,
+        targets=targets,
+        ca_file=str(ca_file.absolute()) if ca_file is not None else None,
+        credentials_file=str(credentials_file.absolute()) if credentials_file is not None else None,
+        redirect_origins=tuple(redirect_origin or ()),
+        allow_plain_http=allow_plain_http,
+    )
+    mirrors = tuple(_mirror(place, options) for place in dict.fromkeys(mirror))
     anchor = Anchor(
         name=name,
-        initial_root=_read_root(root),
-        mirrors=(_mirror(mirror, metadata, targets),),
+        initial_root=_initial_root(root, root_sha256, mirrors),
+        mirrors=mirrors,
         registries=tuple(dict.fromkeys(registry or ())),
     )
     anchors.add(anchor, config_folder())
@@ -80,7 +115,34 @@ def remove(name: Name) -> None:
     sys.stderr.write(f"kedge: removed the anchor {name}; its trust state stays\n")
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"add": add, "list": list_anchors, "show": show, "remove": remove}
+def reset_time(
+    name: Name,
+    forget: Annotated[
+        bool, typer.Option("--yes-forget-time", help="Yes: what has expired since may be accepted again once.")
+    ] = False,
+) -> None:
+    """Forget the latest time seen, after this machine's clock was far ahead.
+
+    Versions are not forgotten: no older state is accepted than was seen.
+    """
+    anchor = anchors.load(name, config_folder())
+    if not forget:
+        raise InputError(
+            "the time floor protects against a clock that was set back",
+            hint="if this machine's clock was far ahead and is right now, say --yes-forget-time",
+        )
+    held = forget_time(Store(state_folder() / anchor.name))
+    was = format_time(held) if held is not None else "not set"
+    sys.stderr.write(f"kedge: the time floor of {name} is forgotten; it was {was}\n")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "add": add,
+    "list": list_anchors,
+    "show": show,
+    "remove": remove,
+    "reset-time": reset_time,
+}
 
 
 def _print(found: list[Anchor], *, json: bool) -> None:
@@ -91,6 +153,18 @@ def _print(found: list[Anchor], *, json: bool) -> None:
         return
     screen = Screen.of_stdout()
     answer(line for anchor, ships in answers for line in anchor_lines(screen, anchor, ships=ships))
+
+
+def _initial_root(file: Path | None, sha256: str | None, mirrors: tuple[Mirror, ...]) -> bytes:
+    if file is not None and sha256 is None:
+        return _read_root(file)
+    if sha256 is None or file is not None:
+        raise InputError("say what the initial root is: --root FILE, or --root-sha256 HEX")
+    transport = open_mirrors(mirrors)
+    try:
+        return fetch_root(transport, sha256)
+    finally:
+        transport.close()
 
 
 def _read_root(path: Path) -> bytes:
@@ -104,12 +178,12 @@ def _read_root(path: Path) -> bytes:
     return data
 
 
-def _mirror(place: str, metadata: str, targets: str) -> Mirror:
+def _mirror(place: str, options: Mirror) -> Mirror:
     if "://" not in place:
         folder = Path(place).absolute()
         if not folder.is_dir():
             raise InputError(f"{place}: there is no such folder", hint="a mirror is an https URL or a folder")
         place = str(folder)
-    mirror = Mirror(url=place, metadata=metadata, targets=targets)
+    mirror = replace(options, url=place)
     open_mirror(mirror).close()
     return mirror

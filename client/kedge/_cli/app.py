@@ -11,7 +11,7 @@ import typer
 from typer.main import get_command
 
 from kedge import __version__
-from kedge._cli import anchor, corepack, export, keys, refresh, status, verify
+from kedge._cli import anchor, corepack, export, keys, lock, refresh, status, verify
 from kedge._cli.output import answer, report
 from kedge._cli.plugins import PluginGroup
 from kedge.errors import ExitCode, KedgeError
@@ -83,6 +83,7 @@ def _application() -> typer.Typer:
     app.callback()(_start)
     app.command("refresh")(refresh.refresh)
     app.command("status")(status.status)
+    app.command("lock")(lock.lock)
     for name, (text, commands) in GROUPS.items():
         group = typer.Typer(help=text, no_args_is_help=False, invoke_without_command=True, **PLAIN)
         group.callback()(_help_of_group)

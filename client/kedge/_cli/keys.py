@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from kedge import anchor as anchors
-from kedge._cli.options import AnchorName, AsOf, Json, chosen_anchors, for_each, read_as_of
+from kedge._cli.clients import open_client
+from kedge._cli.options import AnchorName, AsOf, Json, RequireRefresh, chosen_anchors, for_each, read_as_of
 from kedge._cli.output import Screen, answer, answer_json
 from kedge._cli.tables import keys_document
 from kedge._cli.words import key_lines, key_list_lines, say_warnings
 from kedge.anchor import Anchor
-from kedge.client import TrustClient
 from kedge.errors import InputError
 from kedge.folders import config_folder
 from kedge.keys import KeySet
@@ -29,6 +29,7 @@ def show(
     registry: Annotated[str, typer.Argument(metavar="REGISTRY", help="A registry's id, such as its host.")],
     anchor: AnchorName = None,
     as_of: AsOf = None,
+    require_refresh: RequireRefresh = False,
     pem: Annotated[bool, typer.Option("--pem", help="Print each key as PEM as well.")] = False,
     json: Json = False,
 ) -> None:
@@ -37,7 +38,7 @@ def show(
     Without --anchor the one that speaks for the registry is used.
     """
     moment = read_as_of(as_of)
-    with TrustClient(speaking_anchor(registry, anchor), as_of=moment) as client:
+    with open_client(speaking_anchor(registry, anchor), as_of=moment, require_refresh=require_refresh) as client:
         keys, trust = client.registry_keys(registry), client.trust
     say_warnings([trust])
     if json:
@@ -53,6 +54,7 @@ def list_keys(
     ] = None,
     anchor: AnchorName = None,
     as_of: AsOf = None,
+    require_refresh: RequireRefresh = False,
     json: Json = False,
 ) -> None:
     """List the keys of registries, a line each."""
@@ -64,7 +66,7 @@ def list_keys(
         wanted.setdefault(speaker.name, []).append(registry)
 
     def listed(name: str) -> list[tuple[KeySet, Trust]]:
-        with TrustClient(speakers[name], as_of=moment) as client:
+        with open_client(speakers[name], as_of=moment, require_refresh=require_refresh) as client:
             return [(client.registry_keys(registry), client.trust) for registry in wanted[name]]
 
     answers = [pair for pairs in for_each(wanted, listed) for pair in pairs]

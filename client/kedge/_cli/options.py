@@ -16,7 +16,7 @@ from kedge.document import parse_time
 from kedge.errors import ExitCode, InputError, KedgeError
 from kedge.folders import config_folder
 
-__all__ = ["AnchorName", "AsOf", "Json", "chosen_anchors", "for_each", "read_as_of"]
+__all__ = ["AnchorName", "AsOf", "Json", "RequireRefresh", "chosen_anchors", "for_each", "read_as_of"]
 
 AnchorName = Annotated[
     str | None,
@@ -32,6 +32,10 @@ AsOf = Annotated[
         help="Judge by this time and keep nothing: 2026-08-22T00:00:00Z, or a date.",
         show_default=False,
     ),
+]
+RequireRefresh = Annotated[
+    bool,
+    typer.Option("--require-refresh", help="Fail where the repository cannot be reached: no answer from stored trust."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 

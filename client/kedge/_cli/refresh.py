@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from kedge._cli.options import AnchorName, AsOf, Json, chosen_anchors, for_each, read_as_of
+from kedge._cli.clients import open_client
+from kedge._cli.options import AnchorName, AsOf, Json, RequireRefresh, chosen_anchors, for_each, read_as_of
 from kedge._cli.output import Screen, answer, answer_json
 from kedge._cli.tables import trust_document
 from kedge._cli.words import say_warnings, trust_lines
 from kedge.anchor import Anchor
-from kedge.client import TrustClient
 from kedge.trust import Trust
 
 __all__ = ["refresh"]
 
 
-def refresh(anchor: AnchorName = None, as_of: AsOf = None, json: Json = False) -> None:
+def refresh(
+    anchor: AnchorName = None, as_of: AsOf = None, require_refresh: RequireRefresh = False, json: Json = False
+) -> None:
     """Fetch what is new.
 
     What passes verification is kept. Without --anchor every anchor that was added is refreshed, or the one that ships
@@ -22,7 +24,7 @@ def refresh(anchor: AnchorName = None, as_of: AsOf = None, json: Json = False) -
     moment = read_as_of(as_of)
 
     def refreshed(each: Anchor) -> Trust:
-        with TrustClient(each, as_of=moment) as client:
+        with open_client(each, as_of=moment, require_refresh=require_refresh) as client:
             return client.refresh()
 
     answers = for_each(chosen_anchors(anchor), refreshed)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from kedge._cli.clients import open_client
 from kedge._cli.options import AnchorName, Json, chosen_anchors, for_each
 from kedge._cli.output import Screen, answer, answer_json
 from kedge._cli.tables import trust_document
 from kedge._cli.words import say_warnings, trust_lines
 from kedge.anchor import Anchor
-from kedge.client import TrustClient
 from kedge.trust import Trust
 
 __all__ = ["status"]
@@ -21,7 +21,7 @@ def status(anchor: AnchorName = None, json: Json = False) -> None:
     """
 
     def stored(each: Anchor) -> Trust:
-        with TrustClient(each) as client:
+        with open_client(each) as client:
             return client.status()
 
     answers = for_each(chosen_anchors(anchor), stored)

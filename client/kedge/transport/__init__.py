@@ -15,7 +15,7 @@ from typing import Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from kedge.errors import InputError
-from kedge.workflow import Fetch, Missing
+from kedge.steps import Fetch, Missing
 
 __all__ = ["Deadline", "Mirror", "Transport", "is_loopback", "open_mirror", "open_mirrors"]
 

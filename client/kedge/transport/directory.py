@@ -6,8 +6,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from kedge.errors import FetchError, Reason, Refusal, VerificationError
+from kedge.steps import MISSING, Area, Fetch, Missing
 from kedge.transport import Deadline, Mirror
-from kedge.workflow import MISSING, Area, Fetch, Missing
 
 __all__ = ["DirectoryTransport"]
 

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from kedge.errors import FetchError, KedgeError, Reason, Refusal, StoreError, VerificationError
+from kedge.steps import MISSING, Fetch, Judge, Merit, Missing
 from kedge.transport import Deadline, Transport
-from kedge.workflow import MISSING, Fetch, Judge, Merit, Missing
 
 __all__ = ["PATIENCE_S", "MirrorsTransport"]
 

@@ -1,0 +1,36 @@
+"""How the commands make a client: with the project's lock, if there is one."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+
+from kedge.anchor import Anchor
+from kedge.client import TrustClient
+from kedge.lockfile import Lock, find_lock, read_lock
+
+__all__ = ["open_client", "project_lock"]
+
+
+def open_client(anchor: Anchor, *, as_of: datetime | None = None, require_refresh: bool = False) -> TrustClient:
+    """Make a client that keeps to the ``kedge.lock`` of the project in which the command runs.
+
+    Raises:
+        InputError: the lock cannot be read.
+    """
+    return TrustClient(anchor, as_of=as_of, require_refresh=require_refresh, lock=project_lock())
+
+
+@cache
+def project_lock() -> Lock | None:
+    """Read the project's lock; say on stderr which ones are passed over.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    path, passed_over = find_lock(Path.cwd())
+    for line in passed_over:
+        sys.stderr.write(f"kedge: {line}\n")
+    return read_lock(path) if path is not None else None
