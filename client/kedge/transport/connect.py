@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import netrc
 import os
@@ -19,10 +20,9 @@ from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 from urllib3.exceptions import HTTPError
-from urllib3.util import make_headers
 
 from kedge.errors import InputError
-from kedge.transport import Mirror
+from kedge.transport import Mirror, is_loopback
 
 __all__ = ["Sockets", "credentials", "open_pool"]
 
@@ -72,35 +72,58 @@ def credentials(mirror: Mirror) -> dict[str, str]:
     ``credentials_file`` holds one line: ``bearer TOKEN`` or ``basic USER:PASSWORD``.
 
     Raises:
-        InputError: the file, or the netrc file, cannot be read.
+        InputError: the file, or the netrc file, cannot be read; or credentials would go over plain http to another
+            machine.
     """
+    parts = urlsplit(mirror.url)
+    private = parts.scheme == "https" or is_loopback(parts.hostname or "")
     if mirror.credentials_file is not None:
+        if not private:
+            raise InputError(
+                f"{mirror.url}: credentials_file and plain http do not go together: everybody on the way would read it",
+                hint="use https",
+            )
         return _from_file(Path(mirror.credentials_file))
-    host = urlsplit(mirror.url).hostname or ""
+    return _from_netrc(parts.hostname or "") if private else {}
+
+
+def _from_netrc(host: str) -> dict[str, str]:
     path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
     if not path.is_file():
         return {}
     try:
         entry = netrc.netrc(path).authenticators(host)
-    except (netrc.NetrcParseError, OSError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
+    except netrc.NetrcParseError as error:
+        # What the parser stumbled over may be a piece of a password: it is not shown.
+        raise InputError(f"{path}: line {error.lineno} is not as netrc files are") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
     if entry is None:
         return {}
     login, _, password = entry
-    return make_headers(basic_auth=f"{login}:{password}")
+    return {"authorization": _basic(f"{login}:{password}")}
 
 
 def _from_file(path: Path) -> dict[str, str]:
     try:
         kind, _, secret = path.read_text(encoding="utf-8").strip().partition(" ")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}".lower()) from error
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
     secret = secret.strip()
     if kind.lower() == "bearer" and secret and secret.isascii() and secret.isprintable() and " " not in secret:
         return {"authorization": f"Bearer {secret}"}
     if kind.lower() == "basic" and ":" in secret and "\n" not in secret:
-        return make_headers(basic_auth=secret)
+        return {"authorization": _basic(secret)}
     raise InputError(f'{path}: expected one line, "bearer TOKEN" or "basic USER:PASSWORD"')
+
+
+def _basic(login: str) -> str:
+    """The value that says who asks (RFC 7617, UTF-8)."""
+    return "Basic " + base64.b64encode(login.encode("utf-8")).decode("ascii")
 
 
 def _proxy(url: str) -> str | None:
@@ -114,8 +137,7 @@ def _proxy(url: str) -> str | None:
 def _proxied(proxy: str, options: dict[str, Any]) -> urllib3.ProxyManager:
     parts, headers = urlsplit(proxy), None
     if parts.username is not None:
-        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers = make_headers(proxy_basic_auth=login)
+        headers = {"proxy-authorization": _basic(f"{unquote(parts.username)}:{unquote(parts.password or '')}")}
     return urllib3.ProxyManager(_bare(proxy), proxy_headers=headers, **options)
 
 
