@@ -53,6 +53,16 @@ def test_each_lie_is_refused_in_the_users_words_and_has_its_control(
         assert lines[index + 1]["promise"].startswith("control: ")
 
 
+def test_the_readme_shows_what_it_prints(kept: tuple[subprocess.CompletedProcess[str], Path], repository: Path) -> None:
+    shown = " ".join((repository / "README.md").read_text().split())
+    acts = json.loads(kept[0].stdout)["acts"]
+    for act in acts:
+        assert act["title"] in shown
+        for line in act["lines"]:
+            assert line["promise"] in shown
+            assert all(said in shown for said in line["said"] if said.startswith("exit code"))
+
+
 def test_python_tuf_refreshes_the_repository_that_it_leaves(
     kept: tuple[subprocess.CompletedProcess[str], Path], tmp_path: Path
 ) -> None:
