@@ -163,7 +163,8 @@ class TrustClient:
         data = self._run(workflow.download(found), now.session)
         now.session.commit(found.state)
         expires = found.state.roles[found.role].signed.expires
-        trust = replace(now.trust, valid_until=min(now.trust.valid_until, expires))
+        valid_until = min(now.trust.valid_until, expires)
+        trust = replace(now.trust, valid_until=valid_until, stale=valid_until <= now.freshness.reference_time)
         self._answering = replace(now, state=found.state, trust=trust)
         custom = found.target.custom
         return Target(
@@ -228,7 +229,8 @@ class TrustClient:
             checks.require_fresh(answering.state, freshness)
         except ExpiredError:
             return False
-        trust = replace(answering.trust, reference_time=freshness.reference_time)
+        now = freshness.reference_time
+        trust = replace(answering.trust, reference_time=now, stale=answering.trust.valid_until <= now)
         self._answering = replace(answering, freshness=freshness, trust=trust)
         return True
 

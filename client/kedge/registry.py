@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from kedge.document import DocumentError, blame_served
 from kedge.errors import Reason, Refusal, StoreError, VerificationError
 from kedge.keys import KeySet
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["GROUP", "NoKeysError", "Registry", "find_registry", "read_served_keys"]
 
@@ -88,6 +90,8 @@ def read_served_keys(
 
 def _offered(name: str) -> dict[str, EntryPoint]:
     """Every entry point of this name, by what it points to: one package found twice on the path counts once."""
+    from importlib.metadata import entry_points  # heavy, and needed for keys only
+
     return {entry.value: entry for entry in entry_points(group=GROUP, name=name)}
 
 
