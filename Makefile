@@ -10,7 +10,7 @@ PEERS  := .peers
 SUITES := .conformance
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance lint format build peers clean
+.PHONY: help demo test conformance oracle bench lint format build peers clean
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -28,6 +28,13 @@ conformance: $(SUITES)/.installed ## run the public TUF conformance suite on the
 	cd "$(SUITE)" && PATH="$(CURDIR)/$(SUITES)/bin:$$PATH" python -m pytest -p no:cacheprovider tuf_conformance \
 		--entrypoint="$(CURDIR)/tests/conformance/kedge-conformance" $(ARGS)
 
+oracle: $(VENV)/.developing ## compare the client with python-tuf's on many thousand random repositories (takes minutes)
+	KEDGE_ORACLE=long $(BIN)/python -m pytest tests/properties -s $(ARGS)
+
+bench: $(VENV)/.developing ## measure a refresh and imports beside other clients (needs make peers; see benchmarks/README.md)
+	$(BIN)/python benchmarks/imports.py
+	$(BIN)/python benchmarks/refresh.py $(ARGS)
+
 lint: $(VENV)/.developing ## ruff, mypy and the import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -43,13 +50,16 @@ build: $(VENV)/.developing ## make dist/*.whl and dist/*.tar.gz
 
 # The tools that tests hold kedge against, each by name and version: the registry of the npm here says where they lie. No
 # install script is run, and nothing is written outside $(PEERS). npm 12 and Corepack 0.36 want a newer node than Debian's.
-peers: ## install tuf-js, npm, pnpm, Corepack and a node for them, beside which some tests run ours (needs npm)
+# go-tuf is a library, of which a reader is built; a Go from 1.21 on fetches the newer one that go-tuf asks for.
+peers: ## install tuf-js, @sigstore/tuf, go-tuf, npm, pnpm, Corepack and a node, beside which tests run ours (needs npm and Go)
 	@mkdir -p $(PEERS)/tarballs
-	@tufjs=5.0.1; node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)' || tufjs=3.1.0; \
+	@tufjs=5.0.1; sigstore=4.0.2; \
+	node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)' || { tufjs=3.1.0; sigstore=3.1.1; }; \
 	npm install --prefix $(PEERS) --no-save --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error \
-		"tuf-js@$$tufjs" npm@12.2.0 pnpm@12.21.0 corepack@0.36.0 corepack-0.30@npm:corepack@0.30.0 \
+		"tuf-js@$$tufjs" "@sigstore/tuf@$$sigstore" npm@12.2.0 pnpm@12.21.0 corepack@0.36.0 corepack-0.30@npm:corepack@0.30.0 \
 		"node-$$(node -p 'process.platform + "-" + process.arch')@24.21.0"
 	@rm -f $(PEERS)/node_modules/.package-lock.json
+	@cd tests/interop/go-tuf-reader && go build -trimpath -buildvcs=false -o "$(CURDIR)/$(PEERS)/go-tuf-reader" .
 	@cd $(PEERS)/tarballs && for package in pnpm@10.1.0 @yarnpkg/cli-dist@4.9.1; do npm pack --silent "$$package" >/dev/null; done
 
 clean: ## remove what was made here

@@ -39,6 +39,8 @@ PEERS = HERE.parent / ".peers"
 TARGET = "registry.example/keys.json"
 CLIENTS = ("kedge", "python-tuf", "tuf-js", "go-tuf")
 BASE = "python-tuf"
+# Compiled files are kept, as after any first start: else what is installed to be edited would be compiled each time.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +100,8 @@ class Bench:
         self._counted(cell)
         command = self._command(cell, client, place, "once", 0)
         begun = time.perf_counter()
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}) as child:
+        child_environment = {**ENVIRONMENT, **environment}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=child_environment) as child:
             output = child.stdout.read() if child.stdout is not None else ""
             _, status, used = os.wait4(child.pid, 0)
             child.returncode = os.waitstatus_to_exitcode(status)
@@ -110,7 +113,9 @@ class Bench:
     def in_process(self, cell: Cell, client: str, place: Path, runs: int) -> list[float]:
         """Let a client measure itself; milliseconds a run."""
         command = self._command(cell, client, place, cell.cache, runs)
-        times: list[float] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        times: list[float] = json.loads(
+            subprocess.run(command, check=True, stdout=subprocess.PIPE, env=ENVIRONMENT).stdout
+        )
         return times
 
     def _command(self, cell: Cell, client: str, place: Path, kind: str, runs: int) -> list[str]:
@@ -151,7 +156,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--latency-ms", type=numbers, default=[0, 50], help="milliseconds an answer takes (0,50)")
     parser.add_argument("--cache", type=lambda text: text.split(","), default=["cold", "warm"], help="cold,warm")
     parser.add_argument("--clients", type=lambda text: text.split(","), default=list(CLIENTS), help=",".join(CLIENTS))
-    parser.add_argument("--runs", type=int, default=7, help="runs in each cell (7); at most 3 where a run takes seconds")
+    parser.add_argument(
+        "--runs", type=int, default=7, help="runs in each cell (7); at most 3 where a run takes seconds"
+    )
     parser.add_argument("--peers", type=Path, default=PEERS, help="where `make peers` put tuf-js and go-tuf (.peers)")
     parser.add_argument("--json", type=Path, help="write rows, ratios and goals to this file")
     return parser.parse_args()

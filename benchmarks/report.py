@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Goal", "Row", "publish"]
+__all__ = ["Goal", "Import", "Row", "publish", "publish_imports"]
 
 BASE = "python-tuf"
 
@@ -45,6 +45,17 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Import:
+    """What it cost to start and import something."""
+
+    name: str
+    runs: int
+    wall_ms: float
+    min_ms: float
+    modules: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
     """A figure that is to be at most ``limit``."""
 
@@ -59,10 +70,27 @@ class Goal:
 
 
 def publish(benchmark: str, rows: Sequence[Row], goals: Iterable[Goal], file: Path | None) -> int:
-    """Print everything, write ``file`` if one is named, and give the exit status: 1 where a goal is missed."""
-    goals = list(goals)
+    """Print a refresh, write ``file`` if one is named, and give the exit status: 1 where a goal is missed."""
     ratios = _ratios(rows)
     _print_rows(rows, ratios)
+    listed = [{"client": row.client, "cell": row.cell, "wall": ratio} for row, ratio in ratios]
+    return _finish(benchmark, [asdict(row) for row in rows], listed, list(goals), file)
+
+
+def publish_imports(benchmark: str, base: str, rows: Sequence[Import], goals: Iterable[Goal], file: Path | None) -> int:
+    """Print imports as ratios to ``base``; the rest is as with :func:`publish`."""
+    (base_ms,) = (row.wall_ms for row in rows if row.name == base)
+    sys.stdout.write(f"{'import':30}{'ms':>8}{'least':>8}{'ratio':>7}{'modules':>9}\n")
+    for row in rows:
+        times = f"{row.wall_ms:8.1f}{row.min_ms:8.1f}"
+        sys.stdout.write(f"{row.name:30}{times}{row.wall_ms / base_ms:7.2f}{row.modules:9}\n")
+    listed = [{"import": row.name, "wall": row.wall_ms / base_ms} for row in rows]
+    return _finish(benchmark, [asdict(row) for row in rows], listed, list(goals), file)
+
+
+def _finish(
+    benchmark: str, rows: list[dict[str, Any]], ratios: list[dict[str, Any]], goals: list[Goal], file: Path | None
+) -> int:
     for goal in goals:
         mark = "reached" if goal.reached else "MISSED "
         sys.stdout.write(f"{mark}  {goal.value:8.2f} of {goal.limit:5.2f}  {goal.name}\n")
@@ -70,8 +98,8 @@ def publish(benchmark: str, rows: Sequence[Row], goals: Iterable[Goal], file: Pa
         document: dict[str, Any] = {
             "benchmark": benchmark,
             "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
-            "rows": [asdict(row) for row in rows],
-            "ratios": [{"client": row.client, "cell": row.cell, "wall": ratio} for row, ratio in ratios],
+            "rows": rows,
+            "ratios": ratios,
             "goals": [{**asdict(goal), "reached": goal.reached} for goal in goals],
         }
         file.write_text(json.dumps(document, indent=1) + "\n")

@@ -5,7 +5,7 @@
     python server.py FOLDER LATENCY_MS      prints its port, serves the files below FOLDER until stdin closes
 
 Answers to one connection leave in order, each ``LATENCY_MS`` after its request arrived, as on a line with that round
-trip; setting a connection up costs nothing extra, which favours nobody who opens few. ``/count`` tells how many requests
+trip; setting a connection up costs nothing extra, which favours whoever opens many. ``/count`` tells how many requests
 and connections there were since it was last asked for.
 """
 
