@@ -81,10 +81,7 @@ class PackageRegistry:
     @property
     def files(self) -> Mapping[str, bytes]:
         """What it serves: path to bytes."""
-        return {
-            self.base + name.replace("/", "%2f"): json.dumps(packument).encode()
-            for name, packument in self.packuments.items()
-        }
+        return {self.base + name: json.dumps(packument).encode() for name, packument in self.packuments.items()}
 
     def publish(
         self,

@@ -201,7 +201,10 @@ class Asker:
                 response = self._request(pool, source, url, deadline)
                 try:
                     if response.status not in _REDIRECTS:
-                        return self._answer(url, response, deadline)
+                        data = self._answer(url, response, deadline)
+                        if deadline.remaining_s():
+                            return data
+                        raise ConnectionAbortedError  # the watch cut it: what came may look like a whole answer
                     response.drain_conn()
                     location = urljoin(url, response.headers.get("Location", ""))
                 finally:

@@ -6,6 +6,7 @@ a proxy says about itself counts for nothing. Without a word from the user a reg
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -52,7 +53,7 @@ class Mappings:
         fields = Fields(table)
         fields.format(cls.FORMAT)
         found: dict[str, Mapped] = {}
-        for entry in fields.tables("registry"):
+        for entry in fields.tables("registry") if "registry" in fields else ():
             name = _id_of(entry)
             if name in found:
                 entry.fail("url", "stands there twice")
@@ -101,8 +102,6 @@ def check_rule(rule: str) -> str:
     Raises:
         InputError: it is none of these.
     """
-    import re
-
     if re.fullmatch(_RULE, rule) is None:
         raise InputError(f"{rule[:80]!a}: a rule is a package's name, @scope or @scope/*")
     return rule

@@ -107,7 +107,7 @@ def read_source(address: str, name: str, settings: Mapping[str, str]) -> Source:
         DocumentError: it is no https or http URL, or its credentials cannot be read. The text shows none.
     """
     try:
-        parts = urlsplit(address)
+        parts = urlsplit(address if address.isprintable() else "")
         port = f":{parts.port}" if parts.port is not None else ""
     except ValueError as error:
         raise DocumentError(name, "must be a URL such as https://registry.npmjs.org/") from error

@@ -51,7 +51,7 @@ def load(text: str) -> Any:
         return json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        cut = " (is the file cut off?)" if error.pos >= len(text.rstrip()) - 1 else ""
+        cut = " (is the file cut off?)" if error.pos >= len(text.rstrip()) - 1 or "Unterminated" in error.msg else ""
         raise DocumentError("", f"is not JSON: {error.msg.lower()} ({place}){cut}") from error
     except DocumentError:
         raise

@@ -48,6 +48,8 @@ def read(text: str) -> Lockfile:
 def _packages(fields: Fields, document: Node) -> Iterator[LockedPackage]:
     if "packages" not in fields or (isinstance(document, dict) and document["packages"] == ""):
         return
+    if fields.text("lockfileVersion") == "9.0" and "snapshots" not in fields:
+        fields.fail("snapshots", "is missing (is the file cut off?)")
     for place, entry in fields.table("packages").items():
         yield _entry(place, entry)
 
