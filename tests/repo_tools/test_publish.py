@@ -16,7 +16,7 @@ from kedge.errors import InputError, Reason, Refusal, StoreError, VerificationEr
 from kedge.transport import Mirror
 from kedge_repo.online import sign_online
 from kedge_repo.plan import add_target, rotate_key
-from kedge_repo.publish.directory import LOCK_FILE, publish, write_files
+from kedge_repo.publish.directory import publish, write_files
 from kedge_repo.publish.files import TIMESTAMP_PATH, collect_files
 from kedge_repo.publish.replay import READERS, read_with_kedge, read_with_python_tuf, replay
 from kedge_repo.workspace import Workspace
@@ -223,10 +223,10 @@ def test_a_folder_that_cannot_be_written_is_this_machines_fault(ready: Ceremony,
         publish(ready.workspace, tmp_path / "out", now=ready.now)
 
 
-def test_nothing_beside_the_lock_is_left_in_the_folder(ready: Ceremony, tmp_path: Path) -> None:
+def test_nothing_of_ours_is_left_in_the_folder(ready: Ceremony, tmp_path: Path) -> None:
     (done,) = publish(ready.workspace, tmp_path / "out", now=ready.now)
     files = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert files - {LOCK_FILE} == set(done.written)
+    assert files == set(done.written)
 
 
 def test_python_tuf_and_kedge_read_the_published_folder(ready: Ceremony, tmp_path: Path) -> None:

@@ -21,19 +21,17 @@ from datetime import datetime
 from enum import Enum
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from tuf.api.metadata import Timestamp
 
 from kedge.errors import InputError, StoreError, VerificationError
 from kedge.metadata import parse
 from kedge_repo import disk
+from kedge_repo.publish.exclusive import publishing
 from kedge_repo.publish.files import TIMESTAMP_PATH, PublishedFiles, collect_files
 from kedge_repo.publish.replay import READERS, Reader, read_with_kedge, replay
 from kedge_repo.workspace import LOCK_TIMEOUT_S, Workspace
 
 __all__ = ["Published", "publish", "write_files"]
-
-LOCK_FILE = ".kedge-publish.lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +75,7 @@ def write_files(files: PublishedFiles, folder: Path, *, now: datetime, replayed:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / LOCK_FILE, timeout=LOCK_TIMEOUT_S):
+        with publishing(folder, timeout_s=LOCK_TIMEOUT_S):
             _check_not_behind(files, folder)
             order = _order(files, folder, now)
             written = _write_immutable(folder, files.immutable)
@@ -85,8 +83,6 @@ def write_files(files: PublishedFiles, folder: Path, *, now: datetime, replayed:
                 written += _write_timestamp(files, folder)
             written += _write_immutable(folder, files.root_files)
             written += _write_timestamp(files, folder)
-    except Timeout as error:
-        raise StoreError(f"{folder}: another publisher is writing here", hint="run the command again") from error
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written: {(error.strerror or str(error)).lower()}") from error
     return Published(
