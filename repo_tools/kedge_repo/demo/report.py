@@ -47,7 +47,7 @@ class Report:
 
     def to_table(self) -> dict[str, Any]:
         """The ``kedge.demo/1`` object of ``--json``."""
-        table: dict[str, Any] = {
+        return {
             "format": "kedge.demo/1",
             "kept": self.kept,
             "acts": [
@@ -59,10 +59,8 @@ class Report:
                 }
                 for act in self.acts
             ],
+            "repository": self.repository,
         }
-        if self.repository is not None:
-            table["repository"] = self.repository
-        return table
 
 
 def as_user_sees(program: str, error: KedgeError) -> tuple[str, ...]:
