@@ -1,32 +1,43 @@
-"""Public keys of keyholders: PEM on disk, TUF key objects in metadata, fingerprints for people.
+"""Public keys of keyholders: files on disk, TUF key objects in metadata, fingerprints for people.
 
-A keyholder's public key is a PEM file (SubjectPublicKeyInfo), Ed25519 or ECDSA P-256. In metadata it becomes a TUF key
-object whose keyid is the default one (SHA-256 of the canonical key object), and which holds nothing beside the key:
-owners and locations stand in the policy, so that mending them never changes a keyid.
+A keyholder's public key is Ed25519, ECDSA P-256 or ML-DSA (44 or 65), in PEM (SubjectPublicKeyInfo) or, for the first
+two, as OpenSSH writes it (``ssh-ed25519 AAAA… comment``). In metadata it becomes a TUF key object whose keyid is the
+default one (SHA-256 of the canonical key object), and which holds nothing beside the key: owners and locations stand in
+the policy, so that mending them never changes a keyid.
 
 People compare fingerprints, not keyids: the hexadecimal SHA-256 of the DER-encoded SubjectPublicKeyInfo, which
-``openssl pkey -pubin -in alice.pub -outform DER | sha256sum`` prints as well.
+``openssl pkey -pubin -in alice.pub -outform DER | sha256sum`` prints as well, or the form of ``ssh-keygen -l``.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey, MLDSA65PublicKey
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_public_key,
+    load_ssh_public_key,
+)
 from securesystemslib.signer import Key, SSlibKey
 
 from kedge.document import DocumentError
 
-__all__ = ["algorithm", "fingerprint", "parse_public_key", "to_pem"]
+__all__ = ["KINDS", "algorithm", "fingerprint", "from_crypto", "parse_public_key", "ssh_fingerprint", "to_pem"]
 
-_EXPECTED = "a public key in PEM, Ed25519 or ECDSA P-256"
+KINDS = "Ed25519, ECDSA P-256, ML-DSA-44 or ML-DSA-65"
+_EXPECTED = f"a public key in PEM or as OpenSSH writes it, {KINDS}"
+_SSH_KINDS = (b"ssh-ed25519 ", b"ecdsa-sha2-nistp256 ", b"ssh-rsa ", b"ecdsa-sha2-", b"sk-")
 
 
 def parse_public_key(data: bytes) -> SSlibKey:
-    """Read a PEM public key (Ed25519 or ECDSA P-256) as a TUF key object with the default keyid.
+    """Read a public key file as a TUF key object with the default keyid.
 
     Raises:
         DocumentError: the bytes are something else.
@@ -34,14 +45,22 @@ def parse_public_key(data: bytes) -> SSlibKey:
     if b"PRIVATE KEY" in data:
         raise DocumentError("", f"holds a private key, expected {_EXPECTED}")
     try:
-        key = load_pem_public_key(data)
+        key = load_ssh_public_key(data) if data.startswith(_SSH_KINDS) else load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise DocumentError("", f"must be {_EXPECTED}") from error
-    if not isinstance(key, Ed25519PublicKey) and not (
-        isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1)
-    ):
+    return from_crypto(key)
+
+
+def from_crypto(key: object) -> SSlibKey:
+    """Give the TUF key object, with the default keyid, of a key that the library cryptography holds.
+
+    Raises:
+        DocumentError: it is another kind of key.
+    """
+    fits = isinstance(key, Ed25519PublicKey | MLDSA44PublicKey | MLDSA65PublicKey)
+    if not fits and not (isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1)):
         raise DocumentError("", f"must be {_EXPECTED}, not another kind of key")
-    return SSlibKey.from_crypto(key)
+    return SSlibKey.from_crypto(key)  # type: ignore[arg-type] # narrowed by the checks above, which mypy cannot join
 
 
 def to_pem(key: Key) -> bytes:
@@ -50,14 +69,7 @@ def to_pem(key: Key) -> bytes:
     Raises:
         DocumentError: the key is of a kind that has no PEM form.
     """
-    public = key.keyval.get("public", "")
-    try:
-        if key.keytype == "ed25519":
-            loaded = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public))
-            return loaded.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        return load_pem_public_key(public.encode()).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise DocumentError("", f"the key {key.keyid} is not {_EXPECTED}") from error
+    return _load(key).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def fingerprint(key: Key) -> str:
@@ -66,12 +78,40 @@ def fingerprint(key: Key) -> str:
     A key of a kind that has no such form (another tool's metadata may list one) is named by its keyid instead.
     """
     try:
-        loaded = load_pem_public_key(to_pem(key))
+        loaded = _load(key)
     except DocumentError:
         return f"keyid:{key.keyid}"
     return hashlib.sha256(loaded.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
+def ssh_fingerprint(key: Key) -> str | None:
+    """The fingerprint as ``ssh-keygen -l`` prints it (``SHA256:…``), or None for a kind that OpenSSH does not know."""
+    try:
+        loaded = _load(key)
+    except DocumentError:
+        return None
+    if not isinstance(loaded, Ed25519PublicKey | EllipticCurvePublicKey):
+        return None
+    wire = base64.b64decode(loaded.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).split()[1])
+    return "SHA256:" + base64.b64encode(hashlib.sha256(wire).digest()).decode().rstrip("=")
+
+
 def algorithm(key: Key) -> str:
     """The key's algorithm as people call it."""
-    return {"ed25519": "Ed25519", "ecdsa-sha2-nistp256": "ECDSA P-256"}.get(key.scheme, f"{key.keytype}/{key.scheme}")
+    names = {
+        "ed25519": "Ed25519",
+        "ecdsa-sha2-nistp256": "ECDSA P-256",
+        "ml-dsa-44/1": "ML-DSA-44",
+        "ml-dsa-65/1": "ML-DSA-65",
+    }
+    return names.get(key.scheme, f"{key.keytype}/{key.scheme}")
+
+
+def _load(key: Key) -> PublicKeyTypes:
+    public = key.keyval.get("public", "")
+    try:
+        if key.keytype == "ed25519":
+            return Ed25519PublicKey.from_public_bytes(bytes.fromhex(public))
+        return load_pem_public_key(public.encode())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise DocumentError("", f"the key {key.keyid} is not {_EXPECTED}") from error

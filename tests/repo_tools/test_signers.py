@@ -77,7 +77,7 @@ def test_what_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
     for location, expected, problem in [
         (f"file:{path}", other, f"is another key than expected: its fingerprint is {fingerprint(public)}"),
         (f"file:{path}.pub", None, "is not a private key in PEM"),
-        (f"file:{tmp_path / 'rsa.pem'}", None, "must be an Ed25519 or ECDSA P-256 key"),
+        (f"file:{tmp_path / 'rsa.pem'}", None, "must be a key of the kind Ed25519, ECDSA P-256"),
         (f"file:{tmp_path / 'cut.pem'}", None, "the passphrase is wrong"),
         (f"file:{tmp_path / 'none.pem'}", None, "there is no such key file"),
         (f"file:{tmp_path}", None, "cannot be read: is a directory"),
