@@ -10,30 +10,39 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from securesystemslib.signer import Signer
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from securesystemslib.signer import Key, Signer
 
 from kedge.document import blame_user
-from kedge.errors import InputError
+from kedge.errors import InputError, VerificationError
 from kedge_repo.event import Event
 from kedge_repo.eventfiles import save_event
 from kedge_repo.keyholder import FirstCeremony, TrustedRoot, VerifiedRequest, sign_request, verify_request
 from kedge_repo.maintain import unmet
-from kedge_repo.request import Request, Response
+from kedge_repo.payload import Payload
+from kedge_repo.publickey import fingerprint, ssh_fingerprint
+from kedge_repo.request import Request, Response, RoleSignature
+from kedge_repo.requestcode import request_code
 from kedge_repo.standing import Standing, choose_event, stand
-from kedge_repo.threshold import check_signature
+from kedge_repo.threshold import Group, check_signature
 from kedge_repo.workspace import Workspace
 
 __all__ = [
     "EventStatus",
     "GroupStatus",
     "Imported",
+    "RawSignature",
     "RoleStatus",
     "event_status",
     "export_request",
+    "import_raw",
     "import_responses",
     "own_request",
     "sign_event",
 ]
+
+
+_P256_PAIR = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +53,16 @@ class Imported:
     added: tuple[tuple[str, str], ...]
     held: tuple[tuple[str, str], ...]
     due: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawSignature:
+    """The bytes of one signature over the payload of ``role``; ``key`` is a keyid or fingerprint, ``file`` its name."""
+
+    file: str
+    data: bytes
+    role: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,12 +113,12 @@ def event_status(workspace: Workspace, *, event: str | None = None) -> EventStat
         reason=current.reason,
         opened=current.opened,
         changes=current.changes,
-        due=not unmet(found),
+        due=not current.is_empty and not unmet(found),
         roles=tuple(
             RoleStatus(
-                role=role,
-                version=current.payloads[role].version,
-                payload_sha256=current.payloads[role].sha256,
+                role=payload.role,
+                version=payload.version,
+                payload_sha256=payload.sha256,
                 groups=tuple(
                     GroupStatus(
                         asked_by=part.group.delegator,
@@ -111,7 +130,7 @@ def event_status(workspace: Workspace, *, event: str | None = None) -> EventStat
                     for part in parts
                 ),
             )
-            for role, parts in found.items()
+            for payload, parts in found
         ),
     )
 
@@ -179,12 +198,12 @@ def import_responses(workspace: Workspace, responses: Iterable[tuple[str, Respon
         added: list[tuple[str, str]] = []
         held: list[tuple[str, str]] = []
         for file, response in given:
-            for role, keyid, signature in _checked(standing, event, file, response):
-                owner = (role, standing.owner(keyid))
-                if keyid in event.signatures.get(role, {}):
+            for payload, keyid, signature in _checked(standing, event, file, response):
+                owner = (payload.role, standing.owner(keyid))
+                if keyid in event.signatures.get(payload.sha256, {}):
                     held.append(owner)
                     continue
-                event = event.with_signature(role, keyid, signature)
+                event = event.with_signature(payload, keyid, signature)
                 added.append(owner)
         if event is not before:
             save_event(workspace, event)
@@ -192,22 +211,81 @@ def import_responses(workspace: Workspace, responses: Iterable[tuple[str, Respon
     return Imported(event=event.name, added=tuple(added), held=tuple(held), due=due)
 
 
-def _checked(standing: Standing, event: Event, file: str, response: Response) -> list[tuple[str, str, str]]:
+def import_raw(workspace: Workspace, raw: RawSignature, *, event: str | None = None) -> Imported:
+    """Take in one bare signature, as ``openssl`` or the tool of an HSM writes it.
+
+    An ECDSA signature may be DER or ``r || s``. Of several root versions in the event it is for the one that it fits.
+
+    Raises:
+        InputError: the event has no such role, or nobody with this key has a say in it.
+        VerificationError: it is no signature of this key over this payload.
+        StoreError: the workspace cannot be locked or written.
+    """
+    standing = stand(workspace, choose_event(workspace, event))
+    current = standing.open_event()
+    payloads = [payload for payload in current.payloads if payload.role == raw.role]
+    if not payloads:
+        roles = ", ".join(current.newest()) or "no role"
+        raise InputError(f"event {current.name}: does not change {raw.role}; it changes {roles}")
+    item = next((found for payload in payloads[:-1] if (found := _fits(standing, current, payload, raw))), None)
+    item = item or _raw_signature(standing, current, payloads[-1], raw)
+    request = standing.request()
+    response = Response(
+        repository=request.repository, event=request.event, code=request_code(request), signatures=(item,)
+    )
+    return import_responses(workspace, [(raw.file, response)])
+
+
+def _fits(standing: Standing, event: Event, payload: Payload, raw: RawSignature) -> RoleSignature | None:
+    try:
+        return _raw_signature(standing, event, payload, raw)
+    except (InputError, VerificationError):
+        return None  # it may be for another root version of this event
+
+
+def _raw_signature(standing: Standing, event: Event, payload: Payload, raw: RawSignature) -> RoleSignature:
+    with blame_user(f"event {event.name}"):
+        groups = event.groups(payload, standing.signed)
+    keyid, key = _named_key(raw, groups)
+    signature = _as_tuf(raw.data, key).hex()
+    check_signature(payload, keyid, signature, groups, file=raw.file)
+    return RoleSignature(role=payload.role, payload_sha256=payload.sha256, keyid=keyid, signature=signature)
+
+
+def _named_key(raw: RawSignature, groups: tuple[Group, ...]) -> tuple[str, Key]:
+    keys = {keyid: key for group in groups for keyid, key in group.keys.items()}
+    for keyid, key in keys.items():
+        if raw.key in {keyid, fingerprint(key), ssh_fingerprint(key)}:
+            return keyid, key
+    expected = ", ".join(fingerprint(key) for key in keys.values())
+    raise InputError(f"{raw.file}: the key {raw.key} has no say in {raw.role}", hint=f"expected one of {expected}")
+
+
+def _as_tuf(data: bytes, key: Key) -> bytes:
+    """The signature as TUF wants it: ECDSA as DER, also where a token's tool wrote ``r || s``."""
+    if key.scheme != "ecdsa-sha2-nistp256" or len(data) != _P256_PAIR:
+        return data
+    middle = _P256_PAIR // 2
+    return encode_dss_signature(int.from_bytes(data[:middle], "big"), int.from_bytes(data[middle:], "big"))
+
+
+def _checked(standing: Standing, event: Event, file: str, response: Response) -> list[tuple[Payload, str, str]]:
     if response.event != event.name:
         raise InputError(f"{file}: answers event {response.event}, the first file answers {event.name}")
     if response.repository != standing.policy.name:
         raise InputError(f"{file}: answers the repository {response.repository}, this one is {standing.policy.name}")
-    found: list[tuple[str, str, str]] = []
+    found: list[tuple[Payload, str, str]] = []
     for position, item in enumerate(response.signatures):
         place = f"{file}: signatures[{position}]"
-        payload = event.payloads.get(item.role)
-        if payload is None or payload.sha256 != item.payload_sha256:
+        signed = (item.role, item.payload_sha256)
+        payload = next((payload for payload in event.payloads if (payload.role, payload.sha256) == signed), None)
+        if payload is None:
             raise InputError(
                 f"{place}: signs another payload of {item.role} than event {event.name} has now",
                 hint="export the request again: the event has changed since it was answered",
             )
         with blame_user(place):
-            groups = event.groups(item.role, standing.signed)
+            groups = event.groups(payload, standing.signed)
         check_signature(payload, item.keyid, item.signature, groups, file=place)
-        found.append((item.role, item.keyid, item.signature))
+        found.append((payload, item.keyid, item.signature))
     return found

@@ -12,7 +12,8 @@ of what they sign, so that a changed payload can never keep an old one.
 Invariants:
 
 - An event holds verified signatures only: whoever adds one has checked it.
-- A role's signatures are dropped when, and only when, its payload changes.
+- A payload's signatures are dropped when the payload changes, or the keys that may sign it; nothing else drops them.
+- Root may move by several versions in one event; each is a payload of its own. Every other role has one at most.
 - ``base`` says what the event was planned on. Where that has moved, the event can no longer be merged.
 """
 
@@ -23,6 +24,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
+
+from tuf.api.metadata import Root
 
 from kedge.document import DocumentError, Fields, format_time, load_json
 from kedge_repo.payload import Payload, digest
@@ -58,8 +61,8 @@ class Base:
 class Event:
     """A signing event.
 
-    ``targets`` maps paths to staged bytes (None: removed), ``keys`` keyholders to new PEM keys, ``signatures`` roles to
-    verified hexadecimal signatures by keyid.
+    ``targets`` maps paths to staged bytes (None: removed), ``keys`` keyholders to new PEM keys, ``signatures`` a
+    payload's SHA-256 to verified hexadecimal signatures by keyid.
     """
 
     name: str
@@ -67,77 +70,100 @@ class Event:
     opened: datetime
     base: Base
     changes: tuple[str, ...] = ()
-    payloads: Mapping[str, Payload] = field(default_factory=dict)
+    payloads: tuple[Payload, ...] = ()
     targets: Mapping[str, bytes | None] = field(default_factory=dict)
     keys: Mapping[str, bytes] = field(default_factory=dict)
     policy_text: str | None = None
     signatures: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
-    def apply(self, plan: Plan) -> Event:
-        """The event with ``plan`` added; signatures of payloads that change are gone (see :meth:`dropped_by`)."""
-        payloads = {**self.payloads, **{payload.role: payload for payload in plan.payloads}}
-        changed = {role for role, _ in self.dropped_by(plan)}
-        return replace(
-            self,
-            changes=(*self.changes, *plan.changes),
-            payloads=payloads,
-            targets={**self.targets, **plan.targets},
-            keys={**self.keys, **plan.keys},
-            policy_text=plan.policy_text or self.policy_text,
-            signatures={role: found for role, found in self.signatures.items() if role not in changed},
-        )
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been changed in it yet."""
+        return not self.payloads and self.policy_text is None
 
-    def dropped_by(self, plan: Plan) -> tuple[tuple[str, str], ...]:
-        """Whose signatures ``plan`` would drop: pairs of role and keyid."""
-        return tuple(
-            (payload.role, keyid)
-            for payload in plan.payloads
-            if payload.role in self.payloads and payload.data != self.payloads[payload.role].data
-            for keyid in self.signatures.get(payload.role, ())
-        )
+    def newest(self) -> dict[str, Payload]:
+        """The newest payload of each role."""
+        return {payload.role: payload for payload in sorted(self.payloads, key=lambda payload: payload.version)}
 
-    def with_signature(self, role: str, keyid: str, signature: str) -> Event:
-        """The event with one more signature, which the caller has verified."""
-        found = {**self.signatures.get(role, {}), keyid: signature}
-        return replace(self, signatures={**self.signatures, role: found})
-
-    def groups(self, role: str, signed: SignedMetadata) -> tuple[Group, ...]:
-        """The groups of keys that must sign the payload of ``role``.
-
-        Raises:
-            DocumentError: nobody delegates to the role.
-        """
-        return groups_for(self.payloads[role], signed, self.payloads)
-
-    def progress(self, signed: SignedMetadata) -> dict[str, tuple[Progress, ...]]:
-        """How far each role has come.
+    def apply(self, plan: Plan, signed: SignedMetadata) -> Event:
+        """The event with ``plan`` added; signatures that no longer count are gone (see :meth:`lost_against`).
 
         Raises:
             DocumentError: nobody delegates to one of the roles.
         """
-        return {
-            role: tuple(progress(group, self.signatures.get(role, {})) for group in self.groups(role, signed))
-            for role in self.payloads
-        }
+        fresh = {(payload.role, payload.version): payload for payload in plan.payloads}
+        payloads = {(payload.role, payload.version): payload for payload in self.payloads} | fresh
+        changed = replace(
+            self,
+            changes=(*self.changes, *plan.changes),
+            payloads=tuple(payloads.values()),
+            targets={**self.targets, **plan.targets},
+            keys={**self.keys, **plan.keys},
+            policy_text=plan.policy_text or self.policy_text,
+        )
+        kept: dict[str, Mapping[str, str]] = {}
+        for payload in changed.payloads:
+            entitled = {keyid for group in changed.groups(payload, signed) for keyid in group.keys}
+            found = self.signatures.get(payload.sha256, {})
+            kept[payload.sha256] = {keyid: value for keyid, value in found.items() if keyid in entitled}
+        return replace(changed, signatures={sha256: found for sha256, found in kept.items() if found})
+
+    def lost_against(self, later: Event) -> tuple[tuple[str, str], ...]:
+        """The signatures of this event that ``later`` no longer has: pairs of role and keyid."""
+        return tuple(
+            (payload.role, keyid)
+            for payload in self.payloads
+            for keyid in self.signatures.get(payload.sha256, ())
+            if keyid not in later.signatures.get(payload.sha256, ())
+        )
+
+    def with_signature(self, payload: Payload, keyid: str, signature: str) -> Event:
+        """The event with one more signature, which the caller has verified."""
+        found = {**self.signatures.get(payload.sha256, {}), keyid: signature}
+        return replace(self, signatures={**self.signatures, payload.sha256: found})
+
+    def groups(self, payload: Payload, signed: SignedMetadata) -> tuple[Group, ...]:
+        """The groups of keys that must sign ``payload``.
+
+        Raises:
+            DocumentError: nobody delegates to the role.
+        """
+        return groups_for(payload, signed, self.payloads)
+
+    def progress(self, signed: SignedMetadata) -> tuple[tuple[Payload, tuple[Progress, ...]], ...]:
+        """How far each payload has come.
+
+        Raises:
+            DocumentError: nobody delegates to one of the roles.
+        """
+        return tuple(
+            (
+                payload,
+                tuple(
+                    progress(group, self.signatures.get(payload.sha256, {})) for group in self.groups(payload, signed)
+                ),
+            )
+            for payload in self.payloads
+        )
 
     def moved(self, signed: SignedMetadata) -> str | None:
         """Why the event no longer fits ``signed``, or None. Parts of it that were merged already fit."""
-        for role, payload in self.payloads.items():
-            now = signed.role(role)
-            version = now.signed.version if now else 0
-            if now is not None and now.payload == payload.data:
-                continue
-            if version != self.base.versions.get(role, 0):
-                return f"{role} is version {version} now, and was {self.base.versions.get(role, 0)} when it was opened"
-        root = self.payloads.get("root")
-        merged = root is not None and signed.root is not None and signed.root.payload == root.data
-        if signed.root_sha256 != self.base.root_sha256 and not merged:
+        if self.is_empty:
+            return None
+        merged = {digest(root.payload) for root in signed.roots} & {payload.sha256 for payload in self.payloads}
+        if signed.root_sha256 != self.base.root_sha256 and signed.root_sha256 not in merged:
             return "root has changed since it was opened"
+        for payload in self.payloads:
+            now = signed.role(payload.role)
+            version, before = (now.signed.version if now else 0), self.base.versions.get(payload.role, 0)
+            if payload.role == Root.type or version == before or (now is not None and now.payload == payload.data):
+                continue
+            return f"{payload.role} is version {version} now, and was {before} when it was opened"
         return None
 
     def files(self) -> dict[str, bytes]:
         """Every byte string of the event, by its SHA-256."""
-        blobs = [payload.data for payload in self.payloads.values()]
+        blobs = [payload.data for payload in self.payloads]
         blobs += [data for data in self.targets.values() if data is not None]
         blobs += self.keys.values()
         if self.policy_text is not None:
@@ -155,7 +181,7 @@ class Event:
             "changes": list(self.changes),
             "payloads": [
                 {"role": payload.role, "version": payload.version, "sha256": payload.sha256}
-                for payload in self.payloads.values()
+                for payload in self.payloads
             ],
             "targets": [
                 {"path": path, "removed": True} if data is None else {"path": path, "sha256": digest(data)}
@@ -199,9 +225,9 @@ class EventIndex:
             opened=fields.time("opened"),
             base=_base(fields.table("base")),
             changes=fields.texts("changes"),
-            payloads=tuple(_payload(item) for item in fields.tables("payloads")),
-            targets=dict(_target(item) for item in fields.tables("targets")),
-            keys=dict(_key(item) for item in fields.tables("keys")),
+            payloads=_payloads(fields.tables("payloads")),
+            targets=_once([(item, "path", *_target(item)) for item in fields.tables("targets")]),
+            keys=_once([(item, "keyholder", *_key(item)) for item in fields.tables("keys")]),
             policy_sha256=fields.optional("policy_sha256", fields.sha256),
         )
         fields.end()
@@ -216,6 +242,24 @@ def _base(fields: Fields) -> Base:
     )
     fields.end()
     return base
+
+
+def _payloads(entries: list[Fields]) -> tuple[tuple[str, int, str], ...]:
+    payloads = tuple(_payload(item) for item in entries)
+    for (role, version, _), fields, position in zip(payloads, entries, range(len(entries)), strict=True):
+        before = [item for item in payloads[:position] if item[0] == role]
+        if before and (role != Root.type or version != before[-1][1] + 1):
+            fields.fail("role", f"{role} stands there already: only root moves by several versions, one after another")
+    return payloads
+
+
+def _once(entries: list[tuple[Fields, str, str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for fields, field_name, name, value in entries:
+        if name in found:
+            fields.fail(field_name, f"{name} stands there twice")
+        found[name] = value
+    return found
 
 
 def _payload(fields: Fields) -> tuple[str, int, str]:

@@ -46,10 +46,7 @@ def load_event(workspace: Workspace, name: str, signed: SignedMetadata) -> Event
         opened=index.opened,
         base=index.base,
         changes=index.changes,
-        payloads={
-            role: _payload(workspace, name, role, version, sha256, position)
-            for position, (role, version, sha256) in enumerate(index.payloads)
-        },
+        payloads=tuple(_payload(workspace, name, entry, position) for position, entry in enumerate(index.payloads)),
         targets={
             path: None if sha256 is None else _blob(workspace, name, sha256) for path, sha256 in index.targets.items()
         },
@@ -67,9 +64,9 @@ def save_event(workspace: Workspace, event: Event) -> None:
     """
     folder = workspace.event_folder(event.name)
     wanted = {folder / "files" / sha256: data for sha256, data in event.files().items()}
-    for role, signatures in event.signatures.items():
+    for sha256, signatures in event.signatures.items():
         for keyid, signature in signatures.items():
-            path = folder / "signatures" / event.payloads[role].sha256 / quote(keyid, safe="")
+            path = folder / "signatures" / sha256 / quote(keyid, safe="")
             wanted[path] = f"{signature}\n".encode()
     for path, data in wanted.items():
         if not path.exists():
@@ -89,7 +86,8 @@ def discard_event(workspace: Workspace, name: str) -> None:
     disk.remove_folder(workspace.event_folder(name))
 
 
-def _payload(workspace: Workspace, name: str, role: str, version: int, sha256: str, position: int) -> Payload:
+def _payload(workspace: Workspace, name: str, entry: tuple[str, int, str], position: int) -> Payload:
+    role, version, sha256 = entry
     data = _blob(workspace, name, sha256)
     with blame_user(f"events/{name}/files/{sha256}"):
         payload = Payload.from_bytes(role, data)
@@ -119,7 +117,7 @@ def _text(workspace: Workspace, name: str, sha256: str | None) -> str | None:
 
 
 def _with_signatures(workspace: Workspace, event: Event, signed: SignedMetadata) -> Event:
-    for role, payload in event.payloads.items():
+    for payload in event.payloads:
         folder = workspace.event_folder(event.name) / "signatures" / payload.sha256
         for path in sorted(folder.glob("[!.]*")):
             file = f"events/{event.name}/signatures/{payload.sha256}/{path.name}"
@@ -128,9 +126,9 @@ def _with_signatures(workspace: Workspace, event: Event, signed: SignedMetadata)
                 raise InputError(f"{file}: must be a signature in lower-case hexadecimal digits")
             keyid = unquote(path.name)
             try:
-                groups = event.groups(role, signed)
+                groups = event.groups(payload, signed)
             except DocumentError as error:
                 raise InputError(f"events/{event.name}/event.json: {error}") from error
             check_signature(payload, keyid, signature, groups, file=file)
-            event = event.with_signature(role, keyid, signature)
+            event = event.with_signature(payload, keyid, signature)
     return event

@@ -20,7 +20,7 @@ from kedge_repo.event import Base, Event
 from kedge_repo.eventfiles import save_event
 from kedge_repo.plan import View, add_target, initial
 from kedge_repo.policy import POLICY_FORMAT, ROLE_NAMES, Policy, check_name
-from kedge_repo.publickey import parse_public_key
+from kedge_repo.publickey import parse_public_key, to_pem
 from kedge_repo.signed import SignedMetadata
 from kedge_repo.workspace import LOCK_FILE, POLICY_FILE, Workspace
 
@@ -91,20 +91,20 @@ def found_repository(folder: Path, charter: Charter, *, now: datetime) -> tuple[
     text = policy_text(charter)
     with blame_user(POLICY_FILE):
         policy = Policy.from_text(text)
-    pems = _pems(charter)
     keys = {}
-    for name, pem in pems.items():
+    for name, pem in _pems(charter).items():
         with blame_user(f"public key of {name}"):
             keys[name] = parse_public_key(pem)
     _check_distinct({name: key.keyid for name, key in keys.items()})
-    view = View(signed=SignedMetadata(), policy=policy, keys=keys, now=now)
+    view = View(signed=SignedMetadata(), policy=policy, policy_text=text, keys=keys, now=now)
     plan = initial(view)
     for entry in charter.registries:
         plan = plan.then(add_target(view.with_plan(plan), entry.target, entry.target_bytes, entry.custom))
-    event = Event(name=FIRST_EVENT, reason=charter.reason, opened=now, base=Base.of(SignedMetadata())).apply(plan)
+    event = Event(name=FIRST_EVENT, reason=charter.reason, opened=now, base=Base.of(SignedMetadata()))
+    event = event.apply(plan, SignedMetadata())
     workspace = Workspace(root=folder)
-    for name, pem in pems.items():
-        disk.replace(folder / policy.keyholders[name].public, pem)
+    for name, key in keys.items():
+        disk.replace(folder / policy.keyholders[name].public, to_pem(key))
     disk.replace(folder / ".gitignore", f"/{LOCK_FILE}\n".encode())
     save_event(workspace, event)
     disk.replace(folder / POLICY_FILE, text.encode())

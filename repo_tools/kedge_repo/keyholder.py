@@ -4,7 +4,8 @@ The keyholder starts from a root that *this keyholder* trusts, and never from on
 first ceremony, before which there is none, is different, and has to be asked for by name. From there everything is
 checked with the client's own rules: the chain of roots up to the one the request is based on, the thresholds of the
 metadata the payloads follow from, that each payload is exactly the next version, and that the request brings the bytes
-of every target that changes. Then, and only then, is there something to review and to sign.
+of every target that changes. The signed snapshot tells which roles there are, so that none can be left out and begun
+again. Then, and only then, is there something to review and to sign.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from dataclasses import dataclass
 from enum import Enum
 
 from securesystemslib.signer import Signer
-from tuf.api.metadata import Root, TargetFile, Targets
+from tuf.api.metadata import Root, Snapshot, TargetFile, Targets
 
 from kedge.document import DocumentError
 from kedge.errors import InputError, Reason, Refusal, VerificationError
-from kedge.metadata import Parsed, parse
-from kedge_repo.payload import Payload
+from kedge.metadata import Parsed, parse, require_threshold
+from kedge_repo.payload import Payload, digest
 from kedge_repo.publickey import fingerprint
 from kedge_repo.request import Request, Response, RoleSignature
 from kedge_repo.requestcode import request_code
@@ -46,16 +47,12 @@ class FirstCeremony(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedRequest:
-    """A request that holds: ``signed`` is its base, verified; ``groups`` says who must sign each role."""
+    """A request that holds: ``signed`` is its verified base; ``groups`` says who must sign each payload, by SHA-256."""
 
     request: Request
     signed: SignedMetadata
     groups: Mapping[str, tuple[Group, ...]]
     code: str
-
-    def payload(self, role: str) -> Payload | None:
-        """The payload of ``role``, if the request has one."""
-        return next((payload for payload in self.request.payloads if payload.role == role), None)
 
 
 def verify_request(request: Request, start: TrustedRoot | FirstCeremony, *, file: str = "request") -> VerifiedRequest:
@@ -65,25 +62,12 @@ def verify_request(request: Request, start: TrustedRoot | FirstCeremony, *, file
         InputError: the trusted root is not a root.
         VerificationError: the request does not follow from it.
     """
-    roots = _roots(request, start, file)
-    signed = SignedMetadata(
-        roots=roots,
-        targets=_base(request, Targets.type, file),
-        delegated={
-            role: parsed
-            for role in request.base
-            if role != Targets.type and (parsed := _base(request, role, file)) is not None
-        },
-    )
-    if roots and signed.targets is None:
-        raise _refuse(f"{file}: base: does not bring the signed targets", Reason.MALFORMED, Targets.type)
-    signed.verify()
-    pending = {payload.role: payload for payload in request.payloads}
+    signed = _signed(request, _roots(request, start, file), file)
     groups: dict[str, tuple[Group, ...]] = {}
     for payload in request.payloads:
-        _check_version(payload, signed, file)
+        _check_version(payload, signed, request.payloads, file)
         try:
-            groups[payload.role] = groups_for(payload, signed, pending)
+            groups[payload.sha256] = groups_for(payload, signed, request.payloads)
         except DocumentError as error:
             raise _refuse(f"{file}: {error}", Reason.NOT_FOUND, payload.role) from error
     _check_targets(request, signed, file)
@@ -99,7 +83,7 @@ def sign_request(verified: VerifiedRequest, signer: Signer) -> Response:
     mark = fingerprint(signer.public_key)
     signatures: list[RoleSignature] = []
     for payload in verified.request.payloads:
-        groups = verified.groups[payload.role]
+        groups = verified.groups[payload.sha256]
         keyids = {keyid for group in groups for keyid, key in group.keys.items() if fingerprint(key) == mark}
         for keyid in sorted(keyids):
             value = signer.sign(payload.data).signature
@@ -168,14 +152,60 @@ def _trusted(start: TrustedRoot) -> Parsed[Root]:
         raise InputError(error.message) from error
 
 
-def _base(request: Request, role: str, file: str) -> Parsed[Targets] | None:
-    data = request.base.get(role)
-    return None if data is None else parse(data, Targets, file=f"{file}: base {role}")
+def _signed(request: Request, roots: tuple[Parsed[Root], ...], file: str) -> SignedMetadata:
+    """The base of the request, verified; what the signed snapshot lists and the payloads follow from must be there."""
+    parsed = {
+        role: parse(data, Targets, file=f"{file}: base {role}")
+        for role, data in request.base.items()
+        if role != Snapshot.type
+    }
+    snapshot = request.base.get(Snapshot.type)
+    signed = SignedMetadata(
+        roots=roots,
+        targets=parsed.pop(Targets.type, None),
+        delegated=parsed,
+        snapshot=None if snapshot is None else parse(snapshot, Snapshot, file=f"{file}: base snapshot"),
+    )
+    if signed.root is None:
+        return signed
+    if signed.targets is None:
+        raise _refuse(f"{file}: base: does not bring the signed targets", Reason.MALFORMED, Targets.type)
+    signed.verify()
+    if signed.snapshot is not None:
+        require_threshold(signed.root.signed, Snapshot.type, signed.snapshot)
+        for role in {Targets.type, *(payload.role for payload in request.payloads)} - {Root.type}:
+            _check_listed(role, signed, signed.snapshot.signed, file)
+    return signed
 
 
-def _check_version(payload: Payload, signed: SignedMetadata, file: str) -> None:
+def _check_listed(role: str, signed: SignedMetadata, snapshot: Snapshot, file: str) -> None:
+    """Check that the base of ``role`` is no older than the snapshot says, so that none is left out or rolled back."""
+    listed, brought = snapshot.meta.get(f"{role}.json"), signed.role(role)
+    if listed is None:
+        return
+    if brought is None:
+        raise _refuse(
+            f"{file}: base: does not bring {role}, which is version {listed.version} in the signed snapshot",
+            Reason.NOT_IN_SNAPSHOT,
+            role,
+        )
+    if brought.signed.version < listed.version:
+        raise _refuse(
+            f"{brought.file}: is version {brought.signed.version}, and the signed snapshot lists {listed.version}",
+            Reason.ROLLBACK,
+            role,
+        )
+    sha256 = (listed.hashes or {}).get("sha256")
+    if brought.signed.version == listed.version and sha256 is not None and digest(brought.data) != sha256:
+        raise _refuse(f"{brought.file}: is not the file that the signed snapshot lists", Reason.CONTENT, role)
+
+
+def _check_version(payload: Payload, signed: SignedMetadata, pending: tuple[Payload, ...], file: str) -> None:
     before = signed.role(payload.role)
-    expected = before.signed.version + 1 if before else 1
+    known = [before.signed.version] if before else [0]
+    if payload.role == Root.type:  # the only role that may move by several versions in one event
+        known += [other.version for other in pending if other.role == Root.type and other.version < payload.version]
+    expected = known[0] + len(known)
     if payload.version != expected:
         raise _refuse(
             f"{file}: the payload of {payload.role} is version {payload.version}, expected {expected}: "

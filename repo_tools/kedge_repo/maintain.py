@@ -8,20 +8,24 @@ come in stands in :mod:`kedge_repo.collect`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from kedge.document import blame_user
 from kedge.errors import InputError, ThresholdError
 from kedge_repo.event import Base, Event
 from kedge_repo.eventfiles import discard_event, save_event
+from kedge_repo.payload import Payload
 from kedge_repo.plan import Plan, View
-from kedge_repo.standing import Standing, choose_event, stand
+from kedge_repo.policy import check_name
+from kedge_repo.standing import Standing, choose_event, read_signed, stand
 from kedge_repo.threshold import Progress
 from kedge_repo.workspace import Workspace
 
-__all__ = ["Change", "Merged", "Wish", "cancel_event", "change", "merge_event", "unmet"]
+__all__ = ["Change", "Merged", "Wish", "cancel_event", "change", "event_name", "merge_event", "new_event", "unmet"]
+
+_MAX_TOPIC = 40
 
 Wish = Callable[[View], Plan]
 """What is wanted, as a function of :mod:`kedge_repo.plan` with its arguments bound."""
@@ -54,8 +58,12 @@ def change(
     event: str | None = None,
     reason: str | None = None,
     drop_signatures: bool = False,
+    on_top: bool = False,
 ) -> Change:
     """Make a change and keep it in an event: ``change(ws, lambda view: plan.add_target(view, path, data), now=…)``.
+
+    With ``on_top``, a root that the event changes already keeps its payload and its signatures: the change makes one
+    more root version after it.
 
     Raises:
         InputError: the change is not possible, several events are open, or it would drop signatures that were collected
@@ -64,18 +72,43 @@ def change(
     """
     with workspace.lock():
         standing = stand(workspace, event)
-        plan = wish(standing.view(now))
+        plan = wish(standing.view(now, on_top=on_top))
         before = standing.event or _opened(standing, plan, reason, now)
-        dropped = tuple((role, standing.owner(keyid)) for role, keyid in before.dropped_by(plan))
+        if before.is_empty:
+            before = replace(before, base=Base.of(standing.signed))
+        with blame_user(f"event {before.name}"):
+            changed = before.apply(plan, standing.signed)
+        dropped = tuple((role, standing.owner(keyid)) for role, keyid in before.lost_against(changed))
         if dropped and not drop_signatures:
             whose = ", ".join(f"{who} on {role}" for role, who in dropped)
+            other = ", put a root version of its own on top with --on-top" if ("root" in dict(dropped)) else ""
             raise InputError(
                 f"event {before.name}: this change would drop signatures already collected: {whose}",
-                hint="say so with --drop-signatures, or merge the event first",
+                hint=f"say so with --drop-signatures{other}, or merge the event first",
             )
-        changed = before.apply(plan)
         save_event(workspace, changed)
     return Change(event=changed, opened=standing.event is None, changes=plan.changes, dropped=dropped)
+
+
+def new_event(workspace: Workspace, name: str, reason: str, *, now: datetime) -> Event:
+    """Open an event that has no changes yet; other events may be open beside it.
+
+    Raises:
+        InputError: the name or the reason cannot be one, the name is taken, or no root is signed yet.
+        VerificationError: the signed metadata does not verify.
+        StoreError: the workspace cannot be locked or written.
+    """
+    with blame_user("NAME"):
+        check_name(name)
+    with workspace.lock():
+        if name in workspace.events():
+            raise InputError(f"event {name}: is open already")
+        signed = read_signed(workspace)
+        if signed.root is None:
+            raise InputError("metadata/1.root.json: is missing", hint="sign and merge the first ceremony first")
+        event = Event(name=name, reason=_one_line(reason), opened=now, base=Base.of(signed))
+        save_event(workspace, event)
+    return event
 
 
 def merge_event(workspace: Workspace, *, event: str | None = None) -> Merged:
@@ -92,6 +125,8 @@ def merge_event(workspace: Workspace, *, event: str | None = None) -> Merged:
         # Verified below with the event on top: by itself, what an interrupted merge left behind may not verify.
         standing = stand(workspace, choose_event(workspace, event), signed=workspace.signed())
         current = standing.open_event()
+        if current.is_empty:
+            raise InputError(f"event {current.name}: has no changes yet, so there is nothing to merge")
         missing = unmet(current.progress(standing.signed))
         if missing:
             raise _threshold_error(standing, current, missing)
@@ -99,7 +134,7 @@ def merge_event(workspace: Workspace, *, event: str | None = None) -> Merged:
         discard_event(workspace, current.name)
     return Merged(
         event=current.name,
-        versions={role: payload.version for role, payload in current.payloads.items()},
+        versions={role: payload.version for role, payload in current.newest().items()},
         targets=tuple(current.targets),
     )
 
@@ -119,43 +154,68 @@ def cancel_event(workspace: Workspace, *, event: str | None = None) -> str:
     return name
 
 
-def unmet(found: Mapping[str, tuple[Progress, ...]]) -> dict[str, tuple[Progress, ...]]:
-    """The roles and groups that still need signatures."""
-    return {role: short for role, parts in found.items() if (short := tuple(part for part in parts if part.need))}
+def unmet(found: Iterable[tuple[Payload, tuple[Progress, ...]]]) -> list[tuple[Payload, tuple[Progress, ...]]]:
+    """The payloads and groups that still need signatures."""
+    return [(payload, short) for payload, parts in found if (short := tuple(part for part in parts if part.need))]
 
 
 def _opened(standing: Standing, plan: Plan, reason: str | None, now: datetime) -> Event:
-    text = (reason or plan.changes[0].split(": ")[0]).strip()
+    text = _one_line(reason or plan.changes[0].split(": ")[0])
+    return Event(name=event_name(plan.topic, now), reason=text, opened=now, base=Base.of(standing.signed))
+
+
+def event_name(topic: str, now: datetime) -> str:
+    """A name for an event about ``topic``: the day, and as many of its words as fit, none of them cut.
+
+    A single word that is too long for that is left out, and the name is ``<day>-change``.
+    """
+    name = ""
+    for word in re.findall(r"[a-z0-9]+", topic.lower()):
+        longer = f"{name}-{word}" if name else word
+        if len(longer) > _MAX_TOPIC:
+            break
+        name = longer
+    return f"{now:%Y-%m-%d}-{name or 'change'}"
+
+
+def _one_line(reason: str) -> str:
+    text = reason.strip()
     if not text or not text.isprintable():
         raise InputError("--reason: must be one line of printable text")
-    slug = re.sub(r"[^a-z0-9]+", "-", plan.changes[0].split(": ")[0].lower()).strip("-")[:60].strip("-")
-    return Event(name=f"{now:%Y-%m-%d}-{slug}", reason=text, opened=now, base=Base.of(standing.signed))
+    return text
 
 
 def _write_merged(standing: Standing, event: Event) -> None:
     with blame_user(f"event {event.name}"):
-        files = {role: item.with_signatures(event.signatures[role]) for role, item in event.payloads.items()}
-    standing.signed.with_roles(files).verify()
+        files = [(item, item.with_signatures(event.signatures[item.sha256])) for item in event.payloads]
+    files.sort(key=lambda entry: entry[0].version)
+    standing.signed.with_roles((item.role, parsed) for item, parsed in files).verify()
     workspace = standing.workspace
     for path, data in event.targets.items():
         if data is not None:
             workspace.write_target(path, data)
-    for role, parsed in files.items():
-        workspace.write_metadata(event.payloads[role].file, parsed.data)
+    for item, parsed in files:
+        workspace.write_metadata(item.file, parsed.data)
     for path, data in event.targets.items():
         if data is None:
             workspace.remove_target(path)
     for keyholder, pem in event.keys.items():
         workspace.write_key(standing.policy.keyholders[keyholder].public, pem)
     if event.policy_text is not None:
+        former = workspace.policy().keyholders.values()
         workspace.write_policy(event.policy_text)
+        kept = {keyholder.public for keyholder in standing.policy.keyholders.values()}
+        for public in {keyholder.public for keyholder in former} - kept:
+            workspace.remove_key(public)
 
 
-def _threshold_error(standing: Standing, event: Event, missing: Mapping[str, tuple[Progress, ...]]) -> ThresholdError:
+def _threshold_error(
+    standing: Standing, event: Event, missing: Iterable[tuple[Payload, tuple[Progress, ...]]]
+) -> ThresholdError:
     parts = [
-        f"{role} version {event.payloads[role].version} has {len(part.have)} of {part.group.threshold} that "
+        f"{payload.role} version {payload.version} has {len(part.have)} of {part.group.threshold} that "
         f"{part.group.delegator} asks for, missing: {', '.join(standing.owner(keyid) for keyid in part.missing)}"
-        for role, groups in missing.items()
+        for payload, groups in missing
         for part in groups
     ]
     return ThresholdError(

@@ -95,7 +95,7 @@ def _require_unexpired(signed: SignedMetadata, now: datetime) -> None:
         raise ExpiredError(
             f"{parsed.file}: expired on {format_time(parsed.signed.expires)}, so no client would follow",
             refusal=refusal,
-            hint=f"open a signing event that renews {name}",
+            hint=f"renew it with kedge-repo renew {name}",
         )
 
 

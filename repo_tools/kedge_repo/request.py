@@ -2,8 +2,8 @@
 
 A request (``kedge.request/1``) holds everything that a keyholder needs in order to judge it on a machine that has
 nothing else: the canonical payload bytes (base64; exactly what is signed), every root from the first, the signed
-metadata that the payloads follow from, old and new target bytes, the reason. A response (``kedge.response/1``) holds
-raw signatures.
+metadata that the payloads follow from with the snapshot that lists it, old and new target bytes, the reason. A response
+(``kedge.response/1``) holds raw signatures.
 
 What a request *says* is not yet true: :func:`kedge_repo.keyholder.verify_request` checks it against a root that the
 keyholder trusts. The names of keyholders in it are what the maintainers call them, for display, and nothing more.
@@ -16,7 +16,7 @@ import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from tuf.api.metadata import Root
 
@@ -31,6 +31,8 @@ __all__ = ["REQUEST_FORMAT", "RESPONSE_FORMAT", "Request", "Response", "RoleSign
 REQUEST_FORMAT = "kedge.request/1"
 RESPONSE_FORMAT = "kedge.response/1"
 
+V = TypeVar("V")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetChange:
@@ -43,7 +45,7 @@ class TargetChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A signing request. ``base`` maps targets and delegated roles to their metadata as signed today."""
+    """A signing request. ``base`` maps targets, delegated roles and snapshot to their metadata as signed today."""
 
     repository: str
     event: str
@@ -70,16 +72,21 @@ class Request:
             reason=fields.text("reason"),
             payloads=tuple(_payload(item) for item in fields.tables("payloads")),
             roots=tuple(_decode(fields.at("roots"), n, text) for n, text in enumerate(fields.texts("roots"))),
-            base=dict(_base(item) for item in fields.tables("base")),
-            targets=tuple(_target(item) for item in fields.tables("targets")),
+            base=dict(_once("base", "role", [_base(item) for item in fields.tables("base")])),
+            targets=tuple(
+                change
+                for _, change in _once(
+                    "targets", "path", [(change.path, change) for change in map(_target, fields.tables("targets"))]
+                )
+            ),
             keyholders={keyid: names.text(keyid) for keyid in names.names()},
         )
         fields.end()
-        roles = [payload.role for payload in request.payloads]
-        if not roles:
+        if not request.payloads:
             fields.fail("payloads", "must hold at least one payload")
-        if len(set(roles)) != len(roles):
-            fields.fail("payloads", "must hold each role once")
+        # Only root may move by several versions in one event.
+        once = [p.file if p.role == Root.type else p.role for p in request.payloads]
+        _once("payloads", "role", [(name, name) for name in once])
         return request
 
     @property
@@ -167,6 +174,15 @@ class Response:
             ],
         }
         return _write(value)
+
+
+def _once(place: str, name: str, entries: list[tuple[str, V]]) -> list[tuple[str, V]]:
+    seen: set[str] = set()
+    for position, (key, _) in enumerate(entries):
+        if key in seen:
+            raise DocumentError(f"{place}[{position}].{name}", f"{key} stands there twice")
+        seen.add(key)
+    return entries
 
 
 def _payload(fields: Fields) -> Payload:

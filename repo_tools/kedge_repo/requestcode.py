@@ -4,7 +4,7 @@ The code is the first 140 bits of a SHA-256, as seven groups of four characters 
 (``0123456789ABCDEFGHJKMNPQRSTVWXYZ``, five bits each, most significant first)::
 
     SHA-256( "kedge.request-code/1"
-             list( item(role) item(sha256 of the payload)  for each payload, sorted by role )
+             list( item(role) item(sha256 of the payload)  for each payload, sorted by role, then version )
              item(sha256 of the newest root's payload, or nothing before the first ceremony)
              list( item(sha256 of the new bytes)           for each target that changes and is not removed, by path )
              item(reason) )
@@ -41,7 +41,7 @@ def request_code(request: Request) -> str:
 
 def encode_request(request: Request) -> bytes:
     """The bytes that the code is the digest of."""
-    payloads = sorted(request.payloads, key=lambda payload: payload.role)
+    payloads = sorted(request.payloads, key=lambda payload: (payload.role, payload.version))
     roles = [_item(payload.role.encode()) + _item(bytes.fromhex(payload.sha256)) for payload in payloads]
     new = [change.new for change in sorted(request.targets, key=lambda change: change.path) if change.new is not None]
     return b"".join(

@@ -1,7 +1,8 @@
 """What a keyholder is about to sign, in words: computed from the payloads and the verified base, from nothing else.
 
-Keys are shown by fingerprint; the name before it is what the maintainers call the key, and proves nothing. The request
-code (:mod:`kedge_repo.requestcode`) stands at the end, to be compared with the other keyholders'.
+Keys are shown by fingerprint; the name before it is what the maintainers call the key, and proves nothing. Of a key
+document the difference is shown key by key. The request code (:mod:`kedge_repo.requestcode`) stands at the end, to be
+compared with the other keyholders'.
 """
 
 from __future__ import annotations
@@ -13,46 +14,93 @@ from typing import Any
 from tuf.api.metadata import Key, Role, Root, TargetFile, Targets
 
 from kedge.document import format_time
+from kedge_repo.consequences import consequences
+from kedge_repo.keydiff import KeyDiff, Sample, SampleCount, compare, count
+from kedge_repo.keydocument import key_document
 from kedge_repo.keyholder import VerifiedRequest
 from kedge_repo.payload import Payload
-from kedge_repo.publickey import algorithm, fingerprint
+from kedge_repo.publickey import algorithm, fingerprint, ssh_fingerprint
+from kedge_repo.threshold import Group
 
-__all__ = ["KeyReview", "Review", "RoleReview", "review"]
+__all__ = ["KeyReview", "Review", "RoleReview", "TargetReview", "review"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyReview:
-    """One key of the request: what it is called, what it is."""
+    """One key of the request: what it is called, what it is. OpenSSH does not know every kind."""
 
     name: str
     label: str
     algorithm: str
     fingerprint: str
+    ssh_fingerprint: str | None
+    keyid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetReview:
+    """One target that changes; ``keys`` is the difference of a key document, ``sample`` what it does to releases."""
+
+    path: str
+    old: TargetFile | None
+    new: TargetFile | None
+    keys: KeyDiff | None
+    sample: SampleCount | None
+
+    def lines(self) -> Iterator[str]:
+        """The change in words."""
+        if self.new is None:
+            yield f"removes target {self.path}"
+        elif self.old is None:
+            yield f"adds target {self.path}: {_describe(self.new)}"
+        else:
+            yield f"replaces target {self.path}: {_describe(self.new)} (was {_describe(self.old)})"
+        if self.keys is not None:
+            yield from (f"  {line}" for line in self.keys.lines())
+        if self.sample is not None:
+            yield f"  {self.sample.line()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleReview:
-    """What one payload changes, a line a fact. ``signers`` says who must sign it."""
+    """What one payload changes: in the role itself a line a fact, and the targets. ``signers`` must sign it."""
 
     role: str
     version: int
     before: int | None
     expires: str
     payload_sha256: str
-    signers: tuple[str, ...]
+    signers: tuple[Group, ...]
     facts: tuple[str, ...]
+    targets: tuple[TargetReview, ...]
+
+    def lines(self, label: Mapping[str, str]) -> Iterator[str]:
+        """The role's part of the review; ``label`` are the keys' labels by keyid."""
+        step = "the first" if self.before is None else f"after {self.before}"
+        yield f"{self.role} version {self.version} ({step}), valid until {self.expires}"
+        yield f"  payload sha256 {self.payload_sha256}"
+        for group in self.signers:
+            names = ", ".join(label[keyid] for keyid in group.keys)
+            yield f"  signed by {group.threshold} of {names} ({group.delegator})"
+        yield from (f"  {fact}" for fact in self.facts)
+        yield from (f"  {line}" for target in self.targets for line in target.lines())
+        if not self.facts and not self.targets:
+            yield "  no change but the version and the expiry"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Review:
-    """A request in words."""
+    """A request in words. ``root_version`` and ``snapshot_version`` are those of its base; None where there is none."""
 
     repository: str
     event: str
     reason: str
-    base: str
+    root_version: int | None
+    root_sha256: str
+    snapshot_version: int | None
     roles: tuple[RoleReview, ...]
     keys: tuple[KeyReview, ...]
+    consequences: tuple[str, ...]
     code: str
 
     def lines(self) -> Iterator[str]:
@@ -62,68 +110,97 @@ class Review:
     def _lines(self) -> Iterator[str]:
         yield f"signing event {self.event} of {self.repository}"
         yield f"reason: {self.reason}"
-        yield f"based on: {self.base}"
+        yield f"based on: {self._base()}"
+        label = {key.keyid: key.label for key in self.keys}
         for role in self.roles:
-            step = "the first" if role.before is None else f"after {role.before}"
             yield ""
-            yield f"{role.role} version {role.version} ({step}), valid until {role.expires}"
-            yield f"  payload sha256 {role.payload_sha256}"
-            yield from (f"  signed by {line}" for line in role.signers)
-            yield from (f"  {fact}" for fact in role.facts)
+            yield from role.lines(label)
+        if self.consequences:
+            yield ""
+            yield from self.consequences
         yield ""
         yield "keys (names as the maintainers give them)"
         width = max((len(key.label) for key in self.keys), default=0)
         for key in self.keys:
             yield f"  {key.label:<{width}}  {key.algorithm}"
             yield f"    {key.fingerprint}"
+            if key.ssh_fingerprint is not None:
+                yield f"    {key.ssh_fingerprint}"
         yield ""
         yield f"request code: {self.code}"
 
+    def _base(self) -> str:
+        if self.root_version is None:
+            return "nothing: a first ceremony"
+        root = f"root version {self.root_version}, {self.root_sha256}"
+        if self.snapshot_version is None:
+            return f"{root}; no snapshot: nothing of this repository was ever published"
+        return f"{root}; snapshot version {self.snapshot_version}"
 
-def review(verified: VerifiedRequest) -> Review:
-    """Say in words what the request asks to sign."""
-    request = verified.request
+
+def review(verified: VerifiedRequest, *, sample: Sample | None = None) -> Review:
+    """Say in words what the request asks to sign; with ``sample``, what it does to the releases of a package."""
+    request, signed = verified.request, verified.signed
     keys = _all_keys(verified)
     label = {keyid: _label(request.keyholders.get(keyid), key) for keyid, key in keys.items()}
-    root = verified.signed.root
+    newest = {payload.role: payload.signed for payload in sorted(request.payloads, key=lambda item: item.version)}
+    root, targets = newest.get(Root.type), newest.get(Targets.type)
     return Review(
         repository=request.repository,
         event=request.event,
         reason=request.reason,
-        base=f"root version {root.signed.version}, {request.base_root_sha256}" if root else "nothing: a first ceremony",
-        roles=tuple(_role(verified, payload, label) for payload in request.payloads),
+        root_version=signed.root.signed.version if signed.root else None,
+        root_sha256=request.base_root_sha256,
+        snapshot_version=signed.snapshot.signed.version if signed.snapshot else None,
+        roles=tuple(_role(verified, payload, label, sample) for payload in request.payloads),
         keys=tuple(
             KeyReview(
                 name=request.keyholders.get(keyid, "unnamed"),
                 label=label[keyid],
                 algorithm=algorithm(key),
                 fingerprint=fingerprint(key),
+                ssh_fingerprint=ssh_fingerprint(key),
+                keyid=keyid,
             )
             for keyid, key in sorted(keys.items(), key=lambda item: label[item[0]])
+        ),
+        consequences=tuple(
+            consequences(
+                root if isinstance(root, Root) else None, targets if isinstance(targets, Targets) else None, label
+            )
         ),
         code=verified.code,
     )
 
 
-def _role(verified: VerifiedRequest, payload: Payload, label: Mapping[str, str]) -> RoleReview:
-    parsed = verified.signed.role(payload.role)
-    before = parsed.signed if parsed else None
+def _role(verified: VerifiedRequest, payload: Payload, label: Mapping[str, str], sample: Sample | None) -> RoleReview:
+    before = _before(verified, payload)
+    targets: tuple[TargetReview, ...] = ()
     if isinstance(payload.signed, Root):
         facts = _root_facts(before if isinstance(before, Root) else None, payload.signed, label)
     else:
-        facts = _targets_facts(before if isinstance(before, Targets) else None, payload.signed, label)
+        old = before if isinstance(before, Targets) else None
+        facts = _delegation_facts(old, payload.signed, label)
+        targets = tuple(_target_reviews(verified, old.targets if old else {}, payload.signed.targets, sample))
     return RoleReview(
         role=payload.role,
         version=payload.version,
         before=before.version if before else None,
         expires=format_time(payload.signed.expires),
         payload_sha256=payload.sha256,
-        signers=tuple(
-            f"{group.threshold} of {', '.join(label[keyid] for keyid in group.keys)} ({group.delegator})"
-            for group in verified.groups[payload.role]
-        ),
-        facts=tuple(facts) or ("no change but the version and the expiry",),
+        signers=verified.groups[payload.sha256],
+        facts=tuple(facts),
+        targets=targets,
     )
+
+
+def _before(verified: VerifiedRequest, payload: Payload) -> Root | Targets | None:
+    """What the payload follows: of several roots in one request, the one before it there."""
+    for other in verified.request.payloads:
+        if payload.role == Root.type == other.role and other.version == payload.version - 1:
+            return other.signed
+    parsed = verified.signed.role(payload.role)
+    return parsed.signed if parsed else None
 
 
 def _root_facts(old: Root | None, new: Root, label: Mapping[str, str]) -> Iterator[str]:
@@ -134,7 +211,7 @@ def _root_facts(old: Root | None, new: Root, label: Mapping[str, str]) -> Iterat
         yield f"consistent_snapshot: {new.consistent_snapshot} (was {old.consistent_snapshot})"
 
 
-def _targets_facts(old: Targets | None, new: Targets, label: Mapping[str, str]) -> Iterator[str]:
+def _delegation_facts(old: Targets | None, new: Targets, label: Mapping[str, str]) -> Iterator[str]:
     before: Mapping[str, Any] = (old.delegations.roles or {}) if old and old.delegations else {}
     after: Mapping[str, Any] = (new.delegations.roles or {}) if new.delegations else {}
     for name, role in after.items():
@@ -145,20 +222,26 @@ def _targets_facts(old: Targets | None, new: Targets, label: Mapping[str, str]) 
             yield f"delegates {paths} to {name}, {ends}"
         yield from _who(name, was, role, label)
     yield from (f"delegates no longer to {name}" for name in before if name not in after)
-    yield from _target_facts(old.targets if old else {}, new.targets)
 
 
-def _target_facts(old: Mapping[str, TargetFile], new: Mapping[str, TargetFile]) -> Iterator[str]:
+def _target_reviews(
+    verified: VerifiedRequest, old: Mapping[str, TargetFile], new: Mapping[str, TargetFile], sample: Sample | None
+) -> Iterator[TargetReview]:
+    brought = {change.path: change for change in verified.request.targets}
     for path in sorted(old.keys() | new.keys()):
         was, now = old.get(path), new.get(path)
         if was == now:
             continue
-        if now is None:
-            yield f"removes target {path}"
-        elif was is None:
-            yield f"adds target {path}: {_describe(now)}"
-        else:
-            yield f"replaces target {path}: {_describe(now)} (was {_describe(was)})"
+        document, change = key_document(path), brought[path]
+        diff = None
+        if document is not None:
+            diff = compare(
+                document,
+                (change.old, was.custom) if was is not None and change.old is not None else None,
+                (change.new, now.custom) if now is not None and change.new is not None else None,
+            )
+        counted = count(sample, diff) if sample is not None and diff is not None else None
+        yield TargetReview(path=path, old=was, new=now, keys=diff, sample=counted)
 
 
 def _describe(target: TargetFile) -> str:

@@ -9,7 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -66,15 +66,18 @@ class SignedMetadata:
             found.update(self.targets.signed.delegations.keys)
         return found
 
-    def with_roles(self, files: Mapping[str, Parsed[Root] | Parsed[Targets]]) -> SignedMetadata:
-        """The set with newer versions of some roles; a root is added to the chain unless it stands there already."""
-        root = next((parsed for parsed in files.values() if isinstance(parsed.signed, Root)), None)
-        roots = (
-            self.roots if root is None else (*(r for r in self.roots if r.signed.version < root.signed.version), root)
-        )
-        found = {name: parsed for name, parsed in files.items() if isinstance(parsed.signed, Targets)}
+    def with_roles(self, files: Iterable[tuple[str, Parsed[Root] | Parsed[Targets]]]) -> SignedMetadata:
+        """The set with newer versions of some roles; roots are added to the chain unless they stand there already."""
+        roots = list(self.roots)
+        found: dict[str, Parsed[Targets]] = {}
+        for name, parsed in files:
+            if isinstance(parsed.signed, Root):
+                roots = [root for root in roots if root.signed.version < parsed.signed.version]
+                roots.append(parsed)
+            else:
+                found[name] = parsed
         targets = found.pop(Targets.type, self.targets)
-        return replace(self, roots=roots, targets=targets, delegated={**self.delegated, **found})
+        return replace(self, roots=tuple(roots), targets=targets, delegated={**self.delegated, **found})
 
     def verify(self) -> None:
         """Check the root chain, and that targets and the delegated roles reach their thresholds under it.

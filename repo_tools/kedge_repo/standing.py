@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from tuf.api.metadata import Key, Targets
+from tuf.api.metadata import Key, Snapshot, Targets
 
 from kedge.document import blame_user
 from kedge.errors import InputError, VerificationError
+from kedge.metadata import Parsed, count_signatures
 from kedge_repo.event import Event
 from kedge_repo.eventfiles import load_event
 from kedge_repo.plan import View
@@ -34,6 +35,7 @@ class Standing:
     signed: SignedMetadata
     event: Event | None
     policy: Policy
+    policy_text: str
     keys: Mapping[str, Key]
     owners: Mapping[str, str]
 
@@ -53,14 +55,24 @@ class Standing:
             )
         return self.event
 
-    def view(self, now: datetime) -> View:
-        """What a plan starts from.
+    def view(self, now: datetime, *, on_top: bool = False) -> View:
+        """What a plan starts from; with ``on_top``, a root that is changed already keeps its payload.
 
         Raises:
             InputError: the event no longer fits the signed metadata.
         """
-        pending = self.open_event().payloads if self.event is not None else {}
-        return View(signed=self.signed, policy=self.policy, keys=self.keys, now=now, pending=pending)
+        event = self.open_event() if self.event is not None else None
+        return View(
+            signed=self.signed,
+            policy=self.policy,
+            policy_text=self.policy_text,
+            keys=self.keys,
+            now=now,
+            pending=event.newest() if event is not None else {},
+            staged=event.targets if event is not None else {},
+            read_target=self.workspace.target,
+            on_top=on_top,
+        )
 
     def owner(self, keyid: str) -> str:
         """What people call the key ``keyid``."""
@@ -73,15 +85,20 @@ class Standing:
             InputError: there is no event, it no longer fits, or the bytes of a signed target are missing.
         """
         event = self.open_event()
-        base = {name: parsed.data for name, parsed in self.signed.delegated.items() if name in event.payloads}
+        if not event.payloads:
+            raise InputError(f"event {event.name}: changes no metadata, so there is nothing to sign")
+        roles = set(event.newest())
+        base = {name: parsed.data for name, parsed in self.signed.delegated.items() if name in roles}
         if self.signed.targets is not None:
             base = {Targets.type: self.signed.targets.data, **base}
-        before = {path for role in event.payloads for path in self._signed_targets(role)}
+        if self.signed.snapshot is not None:
+            base[Snapshot.type] = self._current_snapshot(self.signed.snapshot)
+        before = {path for role in roles for path in self._signed_targets(role)}
         return Request(
             repository=self.policy.name,
             event=event.name,
             reason=event.reason,
-            payloads=tuple(event.payloads.values()),
+            payloads=event.payloads,
             roots=tuple(root.data for root in self.signed.roots),
             base=base,
             targets=tuple(
@@ -90,6 +107,15 @@ class Standing:
             ),
             keyholders=self.owners,
         )
+
+    def _current_snapshot(self, snapshot: Parsed[Snapshot]) -> bytes:
+        root = self.signed.root
+        if root is None or not count_signatures(root.signed, Snapshot.type, snapshot).met:
+            raise InputError(
+                f"{snapshot.file}: is not signed by the online keys of today, so no keyholder could check it",
+                hint="sign a new one with kedge-repo online, then go on",
+            )
+        return snapshot.data
 
     def _signed_targets(self, role: str) -> tuple[str, ...]:
         parsed = self.signed.role(role)
@@ -109,17 +135,27 @@ def stand(workspace: Workspace, event: str | None = None, *, signed: SignedMetad
     chosen = None
     if event is not None or workspace.events():
         chosen = load_event(workspace, choose_event(workspace, event), signed)
-    policy = _policy(workspace, chosen)
-    keys: dict[str, Key] = dict(workspace.keys(policy))
-    owners = {key.keyid: name for name, key in keys.items()}
+    former = workspace.keys(workspace.policy())
+    keys: dict[str, Key] = dict(former)
     for name, pem in (chosen.keys if chosen is not None else {}).items():
         with blame_user(f"event key of {name}"):
-            new = parse_public_key(pem)
-        if name in keys:
-            owners[keys[name].keyid] = f"{name}-old"
-        keys[name] = new
-        owners[new.keyid] = name
-    return Standing(workspace=workspace, signed=signed, event=chosen, policy=policy, keys=keys, owners=owners)
+            keys[name] = parse_public_key(pem)
+    text = workspace.policy_text() if chosen is None or chosen.policy_text is None else chosen.policy_text
+    with blame_user(POLICY_FILE if chosen is None else f"event {chosen.name}: {POLICY_FILE}"):
+        policy = Policy.from_text(text)
+    for name in policy.keyholders.keys() - keys.keys():
+        raise InputError(f"{POLICY_FILE}: keyholders.{name}: has no public key, neither here nor in the event")
+    owners = {key.keyid: name if keys[name] is key else f"{name}-old" for name, key in former.items()}
+    owners |= {key.keyid: name for name, key in keys.items()}
+    return Standing(
+        workspace=workspace,
+        signed=signed,
+        event=chosen,
+        policy=policy,
+        policy_text=text,
+        keys={name: keys[name] for name in policy.keyholders},
+        owners=owners,
+    )
 
 
 def read_signed(workspace: Workspace) -> SignedMetadata:
@@ -154,10 +190,3 @@ def choose_event(workspace: Workspace, name: str | None) -> str:
     if len(names) > 1:
         raise InputError(f"several signing events are open: {', '.join(names)}", hint="choose one with --event NAME")
     return names[0]
-
-
-def _policy(workspace: Workspace, event: Event | None) -> Policy:
-    if event is None or event.policy_text is None:
-        return workspace.policy()
-    with blame_user(f"events/{event.name}: {POLICY_FILE}"):
-        return Policy.from_text(event.policy_text)

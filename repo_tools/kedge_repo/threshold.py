@@ -49,22 +49,28 @@ class Progress:
         return max(0, self.group.threshold - len(self.have))
 
 
-def groups_for(payload: Payload, signed: SignedMetadata, pending: Mapping[str, Payload]) -> tuple[Group, ...]:
-    """The groups that must sign ``payload``, given the signed metadata and an event's other payloads.
+def groups_for(payload: Payload, signed: SignedMetadata, pending: Iterable[Payload]) -> tuple[Group, ...]:
+    """The groups that must sign ``payload``, given the signed metadata and an event's payloads.
 
     Raises:
         DocumentError: nobody delegates to the role.
     """
+    roots = {root.signed.version: root.signed for root in signed.roots}
+    roots |= {other.version: other.signed for other in pending if isinstance(other.signed, Root)}
     if isinstance(payload.signed, Root):
-        older = [root.signed for root in signed.roots if root.signed.version < payload.version]
-        before = older[-1] if older else None
+        older = [version for version in roots if version < payload.version]
+        before = roots[max(older)] if older else None
         return tuple(_group(root, Root.type) for root in (before, payload.signed) if root is not None)
-    superior = Root.type if payload.role == Targets.type else Targets.type
-    held = signed.role(superior)
-    delegator = pending[superior].signed if superior in pending else held.signed if held else None
-    if delegator is None:
-        raise DocumentError("", f"{payload.role}: there is no {superior} role that says who signs it")
-    return (_group(delegator, payload.role),)
+    if payload.role == Targets.type:
+        if not roots:
+            raise DocumentError("", f"{payload.role}: there is no root role that says who signs it")
+        return (_group(roots[max(roots)], payload.role),)
+    targets = [other.signed for other in pending if other.role == Targets.type]
+    if not targets and signed.targets is not None:
+        targets = [signed.targets.signed]
+    if not targets:
+        raise DocumentError("", f"{payload.role}: there is no targets role that says who signs it")
+    return (_group(targets[-1], payload.role),)
 
 
 def progress(group: Group, signatures: Mapping[str, str]) -> Progress:

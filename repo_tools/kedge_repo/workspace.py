@@ -225,6 +225,14 @@ class Workspace:
         """
         disk.replace(self.root / public, pem)
 
+    def remove_key(self, public: str) -> None:
+        """Remove a public key that no keyholder has any more; the lock must be held.
+
+        Raises:
+            StoreError: the disk refused.
+        """
+        disk.remove(self.root / public)
+
     def write_policy(self, text: str) -> None:
         """Replace the policy file; the lock must be held.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -56,9 +57,7 @@ def test_a_target_goes_to_the_role_that_its_path_is_delegated_to(view: View) -> 
 
 def test_a_role_moves_by_one_version_however_often_an_event_touches_it(view: View) -> None:
     once = view.with_plan(add_target(view, "a.json", b"1"))
-    later = View(
-        signed=once.signed, policy=once.policy, keys=once.keys, now=NOW + timedelta(hours=1), pending=once.pending
-    )
+    later = replace(once, now=NOW + timedelta(hours=1))
     (payload,) = add_target(later, "b.json", b"2").payloads
     assert payload.version == 2
     assert payload.signed.expires == once.targets().expires

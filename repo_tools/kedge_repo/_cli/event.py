@@ -11,25 +11,46 @@ import typer
 from kedge.document import blame_user, format_time
 from kedge.errors import InputError
 from kedge_repo import disk
-from kedge_repo._cli.options import AsJson, EventName, WorkspaceFolder, open_workspace
+from kedge_repo._cli.options import (
+    AsJson,
+    EventName,
+    SampleFile,
+    WorkspaceFolder,
+    open_sample,
+    open_workspace,
+    present,
+)
 from kedge_repo._cli.output import answer, answer_json, say
 from kedge_repo.collect import (
     EventStatus,
     GroupStatus,
     Imported,
+    RawSignature,
     event_status,
     export_request,
+    import_raw,
     import_responses,
     own_request,
 )
-from kedge_repo.maintain import cancel_event, merge_event
+from kedge_repo.maintain import cancel_event, merge_event, new_event
 from kedge_repo.request import Response
 from kedge_repo.requestcode import request_code
 from kedge_repo.review import review as review_request
+from kedge_repo.reviewjson import review_table
 
 __all__ = ["app", "tell_imported"]
 
-app = typer.Typer(help="Signing events: status, review, export, import, merge, cancel.", no_args_is_help=True)
+app = typer.Typer(help="Signing events: new, status, review, export, import, merge, cancel.", no_args_is_help=True)
+
+
+@app.command("new")
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is called.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for those who sign.")],
+    folder: WorkspaceFolder = None,
+) -> None:
+    """Open a signing event; changes are made in it until it is merged or cancelled."""
+    answer(new_event(open_workspace(folder), name, reason, now=present()).name)
 
 
 @app.command("status")
@@ -43,9 +64,15 @@ def status(event: EventName = None, folder: WorkspaceFolder = None, as_json: AsJ
 
 
 @app.command("review")
-def review(event: EventName = None, folder: WorkspaceFolder = None) -> None:
-    """Show in words what the event changes, and its request code."""
-    answer(*review_request(own_request(open_workspace(folder), event=event)).lines())
+def review(
+    sample: SampleFile = None, event: EventName = None, folder: WorkspaceFolder = None, as_json: AsJson = False
+) -> None:
+    """Show in words what the event changes, what follows from it, and its request code."""
+    found = review_request(own_request(open_workspace(folder), event=event), sample=open_sample(sample))
+    if as_json:
+        answer_json(review_table(found))
+    else:
+        answer(*found.lines())
 
 
 @app.command("export")
@@ -66,11 +93,28 @@ def export(
 
 @app.command("import")
 def import_(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Responses from keyholders.")],
+    files: Annotated[list[Path] | None, typer.Argument(metavar="FILE...", help="Responses from keyholders.")] = None,
+    raw: Annotated[
+        Path | None,
+        typer.Option("--raw", metavar="FILE", help="Instead: the bytes of one signature, as openssl writes."),
+    ] = None,
+    role: Annotated[str | None, typer.Option("--role", metavar="ROLE", help="With --raw: what was signed.")] = None,
+    keyid: Annotated[
+        str | None, typer.Option("--keyid", metavar="ID", help="With --raw: the key, by keyid or fingerprint.")
+    ] = None,
+    event: EventName = None,
     folder: WorkspaceFolder = None,
 ) -> None:
-    """Take in responses; every signature is verified."""
+    """Take in responses, or one bare signature; every signature is verified."""
     workspace = open_workspace(folder)
+    if raw is not None:
+        if files or role is None or keyid is None:
+            raise InputError("event import: --raw FILE goes with --role and --keyid, and without responses")
+        data = disk.read(raw, what="signature", max_bytes=100_000)
+        tell_imported(import_raw(workspace, RawSignature(file=str(raw), data=data, role=role, key=keyid), event=event))
+        return
+    if not files or role is not None or keyid is not None:
+        raise InputError("event import: name responses, or one signature with --raw FILE --role ROLE --keyid ID")
     responses = []
     for file in files:
         data = disk.read(file, what="response")
@@ -83,7 +127,10 @@ def import_(
 def merge(event: EventName = None, folder: WorkspaceFolder = None) -> None:
     """Make an event that has all its signatures part of the signed metadata."""
     merged = merge_event(open_workspace(folder), event=event)
-    say(f"merged event {merged.event}; sign snapshot and timestamp with kedge-repo online")
+    if merged.versions:
+        say(f"merged event {merged.event}; sign snapshot and timestamp with kedge-repo online")
+    else:
+        say(f"merged event {merged.event}: the policy has changed, nothing that is signed")
     answer(*(f"{role} version {version}" for role, version in merged.versions.items()))
 
 
@@ -122,7 +169,10 @@ def _lines(found: EventStatus) -> Iterator[str]:
         yield f"{role.role} version {role.version}"
         yield from (f"  {line}" for group in role.groups for line in _group(group))
     yield ""
-    yield "all signatures are here: merge it" if found.due else "more signatures are needed"
+    if not found.changes:
+        yield "nothing has been changed in it yet"
+    else:
+        yield "all signatures are here: merge it" if found.due else "more signatures are needed"
 
 
 def _group(group: GroupStatus) -> Iterator[str]:

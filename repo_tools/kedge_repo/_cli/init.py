@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from kedge.errors import InputError
 from kedge_repo import disk
+from kedge_repo._cli.interview import Answers, ask_for
 from kedge_repo._cli.options import present
 from kedge_repo._cli.output import answer, say
 from kedge_repo.catalogue import catalogue_entry
@@ -20,21 +22,21 @@ __all__ = ["init"]
 def init(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The workspace to make.")] = Path(),
     *,
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="What the repository is called.")],
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="What the repository is called.")] = None,
     keyholder: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option("--keyholder", metavar="NAME=FILE.pub", help="A keyholder of root and targets; once for each."),
-    ],
+    ] = None,
     online: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option("--online", metavar="NAME=FILE.pub", help="A key that signs snapshot and timestamp by itself."),
-    ],
+    ] = None,
     root_threshold: Annotated[
-        int, typer.Option("--root-threshold", metavar="N", help="How many keyholders must sign root.")
-    ],
+        int | None, typer.Option("--root-threshold", metavar="N", help="How many keyholders must sign root.")
+    ] = None,
     targets_threshold: Annotated[
-        int, typer.Option("--targets-threshold", metavar="N", help="How many keyholders must sign targets.")
-    ],
+        int | None, typer.Option("--targets-threshold", metavar="N", help="How many keyholders must sign targets.")
+    ] = None,
     delegate: Annotated[
         list[str] | None,
         typer.Option(
@@ -51,7 +53,9 @@ def init(
     ] = None,
     location: Annotated[
         list[str] | None,
-        typer.Option("--location", metavar="NAME=URI", help="Where the private key of a keyholder is: file:PATH."),
+        typer.Option(
+            "--location", metavar="NAME=URI", help="Where the private key of a keyholder is (file:PATH, pkcs11:...)."
+        ),
     ] = None,
     expiry: Annotated[
         list[str] | None,
@@ -62,19 +66,30 @@ def init(
     ] = None,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why.")] = "first ceremony",
 ) -> None:
-    """Begin a repository: write the policy and open the first ceremony, to be signed by the keyholders."""
-    charter = Charter(
+    """Begin a repository: write the policy and open the first ceremony, to be signed by the keyholders.
+
+    Without any of --name, --keyholder, --online and the thresholds, on a terminal, it asks for them.
+    """
+    given = Answers(
         name=name,
-        keyholders=_key_files(keyholder, "--keyholder"),
-        online=_key_files(online, "--online"),
+        keyholders=keyholder or [],
+        online=online or [],
         root_threshold=root_threshold,
         targets_threshold=targets_threshold,
-        delegate_keys=_key_files(delegate_key or [], "--delegate-key"),
-        delegates=tuple(_delegate(text) for text in delegate or []),
-        registries=tuple(catalogue_entry(item) for item in registry or []),
+        registries=registry or [],
+        delegates=delegate or [],
+        delegate_keys=delegate_key or [],
+        destination=publish_to,
+    )
+    answers = ask_for(given) if given.is_blank and os.isatty(0) else given
+    charter = Charter(
+        **_required(answers),
+        delegate_keys=_key_files(answers.delegate_keys, "--delegate-key"),
+        delegates=tuple(_delegate(text) for text in answers.delegates),
+        registries=tuple(catalogue_entry(item) for item in answers.registries),
         locations=_pairs(location or [], "--location", "NAME=URI"),
         expiries={role: _expiry(role, text) for role, text in _pairs(expiry or [], "--expiry", "ROLE=DAYS").items()},
-        destination=publish_to,
+        destination=answers.destination,
         reason=reason,
     )
     workspace, event = found_repository(folder, charter, now=present())
@@ -82,6 +97,26 @@ def init(
         say(change)
     say(f"event {event.name} is open: sign it with kedge-repo sign, or hand it over with kedge-repo event export")
     answer(str(workspace.root))
+
+
+def _required(answers: Answers) -> dict[str, Any]:
+    needed = {
+        "--name": answers.name,
+        "--keyholder": answers.keyholders,
+        "--online": answers.online,
+        "--root-threshold": answers.root_threshold,
+        "--targets-threshold": answers.targets_threshold,
+    }
+    missing = [option for option, value in needed.items() if not value]
+    if missing:
+        raise InputError(f"init: needs {', '.join(missing)}", hint="on a terminal, kedge-repo init alone asks for them")
+    return {
+        "name": answers.name,
+        "keyholders": _key_files(answers.keyholders, "--keyholder"),
+        "online": _key_files(answers.online, "--online"),
+        "root_threshold": answers.root_threshold,
+        "targets_threshold": answers.targets_threshold,
+    }
 
 
 def _pairs(texts: list[str], option: str, form: str) -> dict[str, str]:

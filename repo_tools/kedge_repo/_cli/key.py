@@ -1,14 +1,15 @@
-"""``kedge-repo key``: list, make and rotate keys."""
+"""``kedge-repo key``: list, make, add, rotate and revoke keys, of keyholders and (``--registry``) of registries."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
-from kedge.document import blame_user
-from kedge_repo import disk, plan
+from kedge.errors import InputError
+from kedge_repo import plan
+from kedge_repo._cli.changes import DropSignatures, OnTop, change, moment, read_public_key
 from kedge_repo._cli.options import (
     AllowUnencrypted,
     AsJson,
@@ -18,19 +19,30 @@ from kedge_repo._cli.options import (
     WorkspaceFolder,
     open_workspace,
     passphrase_source,
-    present,
     protection_of,
 )
 from kedge_repo._cli.output import answer, answer_json, table
-from kedge_repo._cli.target import DropSignatures, tell
-from kedge_repo.maintain import change
-from kedge_repo.publickey import parse_public_key
 from kedge_repo.signers import Algorithm, ask_passphrase, asked_twice, new_key
 from kedge_repo.status import HeldKey, key_list
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List, make and rotate keys.", no_args_is_help=True)
+app = typer.Typer(help="List, make, add, rotate and revoke keys.", no_args_is_help=True)
+
+RegistryName: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--registry", metavar="REGISTRY", help="It is a key of this registry, such as registry.npmjs.org."),
+]
+Location: TypeAlias = Annotated[
+    str | None, typer.Option("--location", metavar="URI", help="Where the keyholder's machine finds the private key.")
+]
+NewKeyid: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--keyid", metavar="ID", help="A registry's name for the key (default: its OpenSSH fingerprint)."),
+]
+From: TypeAlias = Annotated[
+    str | None, typer.Option("--from", metavar="TIME", help="A registry's key: valid from (default: now).")
+]
 
 
 @app.command("list")
@@ -58,38 +70,115 @@ def new(
     answer(str(new_key(file, algorithm, secret, protection=protection_of(unencrypted))))
 
 
-@app.command("rotate")
-def rotate(
-    keyholder: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE.pub", help="The new public key, in PEM.")],
+@app.command("add")
+def add(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="The keyholder; with --registry, FILE.pub stands here.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE.pub]", help="The public key of a keyholder who is new.")
+    ] = None,
+    role: Annotated[list[str] | None, typer.Option("--role", metavar="ROLE", help="A role that they sign.")] = None,
+    location: Location = None,
+    registry: RegistryName = None,
+    keyid: NewKeyid = None,
+    start: From = None,
+    usage: Annotated[
+        list[str] | None,
+        typer.Option("--usage", metavar="USAGE", help="A registry's key: what for (default: as its other keys)."),
+    ] = None,
     event: EventName = None,
     reason: Reason = None,
     drop_signatures: DropSignatures = False,
+    on_top: OnTop = False,
     folder: WorkspaceFolder = None,
 ) -> None:
-    """Replace a keyholder's key wherever it stands."""
-    data = disk.read(file, what="public key", max_bytes=100_000)
-    with blame_user(str(file)):
-        key = parse_public_key(data)
-    tell(
-        change(
-            open_workspace(folder),
-            lambda view: plan.rotate_key(view, keyholder, key),
-            now=present(),
-            event=event,
-            reason=reason,
-            drop_signatures=drop_signatures,
-        )
-    )
+    """Add a keyholder to roles, or (--registry) a key to a registry's key document."""
+    if name is None:
+        raise InputError("key add: name the keyholder, or with --registry the file of the key")
+    if registry is None:
+        _only(registry, {"--keyid": keyid, "--from": start, "--usage": usage})
+        key = None if file is None else read_public_key(file)
+
+        def wish(view: plan.View) -> plan.Plan:
+            return plan.add_key(view, name, key, roles=role or [], location=location)
+    else:
+        _only(registry, {"--role": role, "--location": location, "a second argument": file})
+        fresh, begin = read_public_key(Path(name)), moment(start, "--from")
+
+        def wish(view: plan.View) -> plan.Plan:
+            return plan.add_registry_key(view, registry, fresh, keyid=keyid, start=begin, usages=usage or ())
+
+    change(folder, wish, event=event, reason=reason, drop_signatures=drop_signatures, on_top=on_top)
+
+
+@app.command("rotate")
+def rotate(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is; with --registry, the old keyid.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.pub", help="The new public key.")],
+    location: Location = None,
+    registry: RegistryName = None,
+    keyid: NewKeyid = None,
+    start: From = None,
+    until: Annotated[
+        str | None,
+        typer.Option("--until", metavar="TIME", help="A registry's old key: valid to (default: where the new begins)."),
+    ] = None,
+    event: EventName = None,
+    reason: Reason = None,
+    drop_signatures: DropSignatures = False,
+    on_top: OnTop = False,
+    folder: WorkspaceFolder = None,
+) -> None:
+    """Replace a keyholder's key wherever it stands, or (--registry) bring a registry's new key and end the old one."""
+    key = read_public_key(file)
+    if registry is None:
+        _only(registry, {"--keyid": keyid, "--from": start, "--until": until})
+
+        def wish(view: plan.View) -> plan.Plan:
+            return plan.rotate_key(view, name, key, location=location)
+    else:
+        _only(registry, {"--location": location})
+        begin = moment(start, "--from")
+        end = begin if until is None else moment(until, "--until")
+
+        def wish(view: plan.View) -> plan.Plan:
+            return plan.rotate_registry_key(view, registry, name, key, keyid=keyid, start=begin, end=end)
+
+    change(folder, wish, event=event, reason=reason, drop_signatures=drop_signatures, on_top=on_top)
+
+
+@app.command("revoke")
+def revoke(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is; with --registry, the keyid.")],
+    registry: RegistryName = None,
+    event: EventName = None,
+    reason: Reason = None,
+    drop_signatures: DropSignatures = False,
+    on_top: OnTop = False,
+    folder: WorkspaceFolder = None,
+) -> None:
+    """Take a keyholder's key out of every role, or (--registry) revoke a registry's key: nothing it signed counts."""
+
+    def wish(view: plan.View) -> plan.Plan:
+        return plan.revoke_key(view, name) if registry is None else plan.revoke_registry_key(view, registry, name)
+
+    change(folder, wish, event=event, reason=reason, drop_signatures=drop_signatures, on_top=on_top)
+
+
+def _only(registry: str | None, options: dict[str, object]) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise InputError(f"key: {given[0]} does not go {'without' if registry is None else 'with'} --registry")
 
 
 def _value(key: HeldKey) -> dict[str, object]:
-    value: dict[str, object] = {
+    return {
         "keyholder": key.keyholder,
         "public": key.public,
+        "location": key.location,
         "algorithm": key.algorithm,
         "fingerprint": key.fingerprint,
         "keyid": key.keyid,
         "roles": list(key.roles),
     }
-    return value if key.location is None else {**value, "location": key.location}

@@ -8,7 +8,10 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from kedge.document import blame_user
 from kedge.errors import InputError
+from kedge_repo import disk
+from kedge_repo.keydiff import Sample, read_sample
 from kedge_repo.policy import POLICY_FORMAT
 from kedge_repo.signers import KeyProtection, Passphrase, ask_passphrase, passphrase_from
 from kedge_repo.workspace import POLICY_FILE, Workspace, find_workspace
@@ -19,7 +22,9 @@ __all__ = [
     "EventName",
     "PassphraseFd",
     "Reason",
+    "SampleFile",
     "WorkspaceFolder",
+    "open_sample",
     "open_workspace",
     "passphrase_source",
     "present",
@@ -41,10 +46,29 @@ PassphraseFd: TypeAlias = Annotated[
     int | None,
     typer.Option("--passphrase-fd", metavar="N", help="Read passphrases from this file descriptor, a line a key."),
 ]
+SampleFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--sample", metavar="PACKUMENT", help="Count how many releases of this package stop verifying afterwards."
+    ),
+]
 AllowUnencrypted: TypeAlias = Annotated[
     bool,
     typer.Option("--allow-unencrypted-key-file", help="Use or make a private key file that is not encrypted."),
 ]
+
+
+def open_sample(file: Path | None) -> Sample | None:
+    """The packument that ``--sample`` names.
+
+    Raises:
+        InputError: it cannot be read, or is no packument.
+    """
+    if file is None:
+        return None
+    data = disk.read(file, what="packument")
+    with blame_user(str(file)):
+        return read_sample(data)
 
 
 def open_workspace(folder: Path | None) -> Workspace:

@@ -17,7 +17,9 @@ from kedge_repo._cli.options import (
     AllowUnencrypted,
     EventName,
     PassphraseFd,
+    SampleFile,
     WorkspaceFolder,
+    open_sample,
     open_workspace,
     passphrase_source,
     protection_of,
@@ -27,7 +29,7 @@ from kedge_repo.collect import own_request, sign_event
 from kedge_repo.keyholder import FirstCeremony, TrustedRoot, VerifiedRequest, sign_request, verify_request
 from kedge_repo.publickey import fingerprint
 from kedge_repo.request import Request
-from kedge_repo.review import review
+from kedge_repo.review import Review, review
 from kedge_repo.signers import open_keyholders, open_signer
 
 __all__ = ["sign"]
@@ -37,7 +39,10 @@ def sign(
     request: Annotated[
         Path | None, typer.Argument(metavar="[REQUEST]", help="A request file; without one, the workspace's event.")
     ] = None,
-    key: Annotated[str | None, typer.Option("--key", metavar="URI", help="Your private key: file:PATH.")] = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", metavar="URI", help="Your private key: file:PATH, pkcs11:..., ssh-agent:KEY, awskms:..."),
+    ] = None,
     as_keyholder: Annotated[
         str | None, typer.Option("--as", metavar="NAME", help="Use the key location that the policy has for NAME.")
     ] = None,
@@ -48,6 +53,11 @@ def sign(
         bool, typer.Option("--first-ceremony", help="There is no root yet: this repository begins now.")
     ] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where the response goes.")] = None,
+    payload_out: Annotated[
+        Path | None,
+        typer.Option("--payload-out", metavar="DIR", help="Sign nothing: write the bytes to be signed, a file a role."),
+    ] = None,
+    sample: SampleFile = None,
     yes: Annotated[bool, typer.Option("--yes", help="Sign what is shown without being asked.")] = False,
     event: EventName = None,
     passphrase_fd: PassphraseFd = None,
@@ -65,21 +75,36 @@ def sign(
             return open_signer(key, secret, protection=protection)
         return open_keyholders(open_workspace(folder), [as_keyholder or ""], secret, protection=protection)[0]
 
-    if key is None and as_keyholder is None:
+    if key is None and as_keyholder is None and payload_out is None:
         raise InputError("sign: say which key with --key URI, or --as NAME")
+    workspace = None
     if request is None:
         workspace = open_workspace(folder)
         verified = own_request(workspace, event=event)
-        _show(verified, yes)
-        tell_imported(sign_event(workspace, signer(), event=verified.request.event, code=verified.code))
+    else:
+        verified = _handed_over(request, root, first_ceremony)
+    shown = review(verified, sample=open_sample(sample))
+    if payload_out is not None:
+        say(*shown.lines(), "")
+        _write_payloads(verified, payload_out)
         return
-    verified = _handed_over(request, root, first_ceremony)
-    _show(verified, yes)
+    _confirm(shown, yes)
     opened = signer()
+    if workspace is not None:
+        tell_imported(sign_event(workspace, opened, event=verified.request.event, code=verified.code))
+        return
     response = sign_request(verified, opened)
     path = out or Path(f"{response.event}.{fingerprint(opened.public_key)[:8]}.response.json")
     disk.replace(path, response.to_bytes())
     answer(str(path))
+
+
+def _write_payloads(verified: VerifiedRequest, folder: Path) -> None:
+    for payload in verified.request.payloads:
+        path = folder / f"{payload.version}.{payload.role}.payload"
+        disk.replace(path, payload.data)
+        answer(str(path))
+    say("sign a file's bytes as they are, and hand the signature to: kedge-repo event import --raw")
 
 
 def _handed_over(request: Path, root: Path | None, first_ceremony: bool) -> VerifiedRequest:
@@ -97,8 +122,8 @@ def _handed_over(request: Path, root: Path | None, first_ceremony: bool) -> Veri
     return verify_request(parsed, start, file=str(request))
 
 
-def _show(verified: VerifiedRequest, yes: bool) -> None:
-    say(*review(verified).lines(), "")
+def _confirm(shown: Review, yes: bool) -> None:
+    say(*shown.lines(), "")
     if yes:
         return
     if not os.isatty(0):

@@ -9,17 +9,12 @@ import typer
 
 from kedge.document import Fields, blame_user, load_json
 from kedge_repo import disk, plan
-from kedge_repo._cli.options import EventName, Reason, WorkspaceFolder, open_workspace, present
-from kedge_repo._cli.output import answer, say
-from kedge_repo.maintain import Change, change
+from kedge_repo._cli.changes import DropSignatures, change
+from kedge_repo._cli.options import EventName, Reason, WorkspaceFolder
 
-__all__ = ["DropSignatures", "app", "tell"]
+__all__ = ["app"]
 
 app = typer.Typer(help="Add, replace and remove targets.", no_args_is_help=True)
-
-DropSignatures = Annotated[
-    bool, typer.Option("--drop-signatures", help="Go on even if signatures that were collected are lost.")
-]
 
 
 @app.command("add")
@@ -29,7 +24,10 @@ def add(
     ],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file that holds its bytes.")],
     custom: Annotated[
-        Path | None, typer.Option("--custom", metavar="FILE.json", help="What stands beside it in the metadata.")
+        Path | None,
+        typer.Option(
+            "--custom", metavar="FILE.json", help="What stands beside it in the metadata (default: as it is now)."
+        ),
     ] = None,
     event: EventName = None,
     reason: Reason = None,
@@ -39,15 +37,12 @@ def add(
     """Add a target, or replace its bytes, in the role that its path is delegated to."""
     data = disk.read(file, what="target")
     extra = None if custom is None else _custom(custom)
-    tell(
-        change(
-            open_workspace(folder),
-            lambda view: plan.add_target(view, path, data, extra),
-            now=present(),
-            event=event,
-            reason=reason,
-            drop_signatures=drop_signatures,
-        )
+    change(
+        folder,
+        lambda view: plan.add_target(view, path, data, extra),
+        event=event,
+        reason=reason,
+        drop_signatures=drop_signatures,
     )
 
 
@@ -60,26 +55,13 @@ def remove(
     folder: WorkspaceFolder = None,
 ) -> None:
     """Remove a target."""
-    tell(
-        change(
-            open_workspace(folder),
-            lambda view: plan.remove_target(view, path),
-            now=present(),
-            event=event,
-            reason=reason,
-            drop_signatures=drop_signatures,
-        )
+    change(
+        folder,
+        lambda view: plan.remove_target(view, path),
+        event=event,
+        reason=reason,
+        drop_signatures=drop_signatures,
     )
-
-
-def tell(made: Change) -> None:
-    """Print what a change came to; the answer is the event's name."""
-    say(*made.changes)
-    for role, keyholder in made.dropped:
-        say(f"dropped: the signature of {keyholder} on {role}")
-    if made.opened:
-        say("opened a signing event")
-    answer(made.event.name)
 
 
 def _custom(file: Path) -> dict[str, Any]:
