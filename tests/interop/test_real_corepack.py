@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -242,3 +244,31 @@ def test_corepacks_own_use_and_our_pin_write_the_same(day: Day, pnpm: Package, v
     # What Corepack does after it wrote the field, installing the project, needs more than this registry has.
     day.corepack(version, "use", "pnpm@10.1.0", COREPACK_INTEGRITY_KEYS=day.exported())
     assert json.loads((day.project / "package.json").read_text())["packageManager"] == ours.strip()
+
+
+@both
+def test_the_line_of_the_dockerfile_works_on_the_day_of_a_rotation(
+    day: Day, pnpm: Package, repository: Path, version: str
+) -> None:
+    page = (repository / "docs" / "how-to" / "corepack-in-docker.md").read_text()
+    (line,) = re.findall(r"^RUN (kedge corepack exec .*)$", page, re.MULTILINE)
+    day.serve(pnpm.signed(next_key := Issuer()))
+    (day.project / "package.json").write_text('{"packageManager": "pnpm@10.1.0"}')
+    programs = day.tools.home / "programs"
+    programs.mkdir()
+    for name, command in (("kedge", [sys.executable, "-m", "kedge"]), ("corepack", day.tools.corepack(version))):
+        (programs / name).write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+        (programs / name).chmod(0o755)
+
+    def run_line() -> Ran:
+        own = {"KEDGE_STATE_DIR": str(day.shell.state), "KEDGE_CONFIG_DIR": str(day.shell.config)}
+        more = {"PATH": f"{programs}:/usr/bin:/bin", "COREPACK_NPM_REGISTRY": day.server.url, **own, **PINNED}
+        return day.tools.run(["sh", "-c", line], cwd=day.project, environment=more)
+
+    before = run_line()
+    assert before.code == 1
+    assert OWN_KEYS_FAIL[version] in before.out + before.err
+    day.publish(key_document(next_key))
+    after = run_line()
+    assert after.code == 0, after.err
+    assert day.corepack(version, "pnpm", "--version", COREPACK_ENABLE_NETWORK="0").out == "10.1.0\n"

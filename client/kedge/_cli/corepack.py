@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from kedge._cli.export import DEFAULT_UPSTREAM, WithoutRetired, export, say_notes, trusted_keys
-from kedge._cli.options import AnchorName, Json
+from kedge._cli.options import AnchorName, Json, RequireRefresh
 from kedge._cli.outfile import replace_file
 from kedge._cli.output import answer, answer_json, visible
 from kedge.document import blame_user, format_time
@@ -37,13 +37,17 @@ Upstreams = Annotated[
 
 
 def env(
-    upstream: Upstreams = None, anchor: AnchorName = None, without_retired: WithoutRetired = False, json: Json = False
+    upstream: Upstreams = None,
+    anchor: AnchorName = None,
+    without_retired: WithoutRetired = False,
+    require_refresh: RequireRefresh = False,
+    json: Json = False,
 ) -> None:
     """Print the variable that replaces Corepack's own keys.
 
     For a shell: eval "$(kedge corepack env)". Where it would be stored for later, use kedge corepack exec instead.
     """
-    export(Layout.COREPACK_ENV, upstream, anchor, without_retired, json=json)
+    export(Layout.COREPACK_ENV, upstream, anchor, without_retired, require_refresh=require_refresh, json=json)
 
 
 def exec_(
@@ -51,13 +55,14 @@ def exec_(
     upstream: Upstreams = None,
     anchor: AnchorName = None,
     without_retired: WithoutRetired = False,
+    require_refresh: RequireRefresh = False,
 ) -> None:
     """Refresh the keys, and run a command that has them.
 
     The command takes this process's place: its exit status and its signals are its own. If the keys cannot be had, or
     are refused, it is not run.
     """
-    answers = trusted_keys(upstream or [DEFAULT_UPSTREAM], anchor)
+    answers = trusted_keys(upstream or [DEFAULT_UPSTREAM], anchor, require_refresh=require_refresh)
     exported = export_keys([keys for keys, _ in answers], Layout.COREPACK_JSON, with_retired=not without_retired)
     say_notes(exported)
     former = os.environ.get(VARIABLE)
@@ -94,6 +99,7 @@ def pin(
     ] = DEFAULT_UPSTREAM,
     anchor: AnchorName = None,
     strict: Annotated[bool, typer.Option("--strict", help="Take no signature of a retired key.")] = False,
+    require_refresh: RequireRefresh = False,
     json: Json = False,
 ) -> None:
     """Pin a package manager to the bytes that its registry signed.
@@ -109,7 +115,7 @@ def pin(
     wanted = _spec(spec, former, manifest)
     with blame_user("the settings of npm and Corepack"):
         source = choose_registry(wanted.package, _npmrc(path.parent), os.environ, registry=registry)
-    ((keys, trust),) = trusted_keys([upstream], anchor)
+    ((keys, trust),) = trusted_keys([upstream], anchor, require_refresh=require_refresh)
     with PackageMirror(source) as mirror:
         made = make_pin(wanted, mirror, keys, strict=strict)
     changed = set_package_manager(data, made.reference)

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
+from kedge._cli.clients import open_client
 from kedge._cli.keys import speaking_anchor
-from kedge._cli.options import AnchorName, Json, for_each
+from kedge._cli.options import AnchorName, Json, RequireRefresh, for_each
 from kedge._cli.outfile import replace_file
 from kedge._cli.output import answer, answer_json, visible
 from kedge._cli.words import say_warnings
-from kedge.client import TrustClient
 from kedge.errors import InputError
 from kedge.keys import KeySet
 from kedge.registries.npm.export import VARIABLE, Export, Layout, export_keys
@@ -45,6 +45,7 @@ def export(
             "--output", "-o", metavar="FILE", help="Replace this file, whole; else stdout.", show_default=False
         ),
     ] = None,
+    require_refresh: RequireRefresh = False,
     json: Json = False,
 ) -> None:
     """Export keys for other tools.
@@ -53,7 +54,7 @@ def export(
     """
     if output is not None and layout is Layout.GITHUB_ENV and _is_github_env(output):
         raise InputError(f"{output}: --output would replace what other steps wrote", hint='append: >> "$GITHUB_ENV"')
-    answers = trusted_keys(registries or [DEFAULT_UPSTREAM], anchor)
+    answers = trusted_keys(registries or [DEFAULT_UPSTREAM], anchor, require_refresh=require_refresh)
     exported = export_keys([keys for keys, _ in answers], layout, with_retired=not without_retired)
     if output is not None:
         replace_file(output, exported.text.encode("ascii"))
@@ -65,7 +66,9 @@ def export(
         answer(exported.text.splitlines())
 
 
-def trusted_keys(registries: Sequence[str], anchor: str | None) -> list[tuple[KeySet, Trust]]:
+def trusted_keys(
+    registries: Sequence[str], anchor: str | None, *, require_refresh: bool = False
+) -> list[tuple[KeySet, Trust]]:
     """Refresh, and give each registry's keys with the trust that they stand on; warnings go to stderr.
 
     Raises:
@@ -73,7 +76,7 @@ def trusted_keys(registries: Sequence[str], anchor: str | None) -> list[tuple[Ke
     """
 
     def keys_of(registry: str) -> tuple[KeySet, Trust]:
-        with TrustClient(speaking_anchor(registry, anchor)) as client:
+        with open_client(speaking_anchor(registry, anchor), require_refresh=require_refresh) as client:
             return client.registry_keys(registry), client.trust
 
     answers = for_each(dict.fromkeys(registries), keys_of)
