@@ -215,9 +215,11 @@ def _version(fields: Fields, *, skipped: bool) -> str:
 
 def _digest(text: str, fields: Fields, name: str) -> Digest:
     try:
-        (digest,) = parse_sri(text)
+        digest = parse_sri(text)[0]
     except ValueError as error:
         raise DocumentError(fields.at(name), f"must be one digest such as sha512-…: {error}") from error
+    if text != digest.sri:
+        fields.fail(name, "must be one digest such as sha512-…, and nothing beside it")
     return digest
 
 

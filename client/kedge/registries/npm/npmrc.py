@@ -12,7 +12,6 @@ Source: npm's documentation of ``npmrc`` and of ``auth related configuration``.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -159,7 +158,7 @@ def _authorization(host: str, path: str, settings: Mapping[str, str]) -> str | N
         if user is not None and password is not None:
             try:
                 return _basic(user, base64.b64decode(password, validate=True).decode())
-            except (binascii.Error, UnicodeDecodeError) as error:
+            except ValueError as error:  # no base64, or no UTF-8 in it
                 raise DocumentError(f"{prefix}_password", "must be base64") from error
         if path in ("/", ""):
             return None

@@ -8,7 +8,6 @@ other, which happens to need no network.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Mapping
@@ -178,5 +177,5 @@ def _text(data: bytes) -> str:
 def _bytes(text: str, path: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # also for what is not ASCII
         raise DocumentError(path, "must be base64") from error
