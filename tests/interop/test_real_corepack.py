@@ -271,4 +271,4 @@ def test_the_line_of_the_dockerfile_works_on_the_day_of_a_rotation(
     day.publish(key_document(next_key))
     after = run_line()
     assert after.code == 0, after.err
-    assert day.corepack(version, "pnpm", "--version", COREPACK_ENABLE_NETWORK="0").out == "10.1.0\n"
+    assert day.corepack(version, "pnpm", "--version", **PINNED, COREPACK_ENABLE_NETWORK="0").out == "10.1.0\n"
