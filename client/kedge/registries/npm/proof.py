@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -113,6 +113,9 @@ class ProofTransport:
         self._proof = proof
         self._roots = {version: data for data in proof.roots if (version := _version(data)) is not None}
 
+    def begin(self, requests: Sequence[Fetch], deadline: Deadline) -> None:
+        """It answers at once."""
+
     def get(self, request: Fetch, deadline: Deadline) -> bytes | Missing:  # noqa: ARG002 it answers at once
         """Give one file; a longer one than allowed is missing."""
         data = self._metadata(request.path) if request.area is Area.METADATA else self._target(request.path)
@@ -141,6 +144,9 @@ class Offline:
 
     source = "what is stored here"
     notices: tuple[str, ...] = ()
+
+    def begin(self, requests: Sequence[Fetch], deadline: Deadline) -> None:
+        """Nothing is asked."""
 
     def get(self, request: Fetch, deadline: Deadline) -> bytes | Missing:  # noqa: ARG002 nothing is asked
         """Refuse.
