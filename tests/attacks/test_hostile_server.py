@@ -19,6 +19,7 @@ from kedge.transport.http import HttpLimits, HttpTransport
 from support.certificates import server_certificate
 from support.server import (
     Behaviour,
+    Exchange,
     HostileServer,
     captive_portal,
     cut_body,
@@ -100,7 +101,12 @@ def test_a14_a_server_that_never_finishes_is_given_up(
 ) -> None:
     server.misbehave(path, behaviour)
     with client_of(world, server.url, timeout_s=0.5) as client:
-        error = world.refused(path, " answer", kind=FetchError, run=lambda: client.target(KEYS))
+        error = world.refused(
+            path,
+            "no complete answer within the 0.5 seconds allowed",
+            kind=FetchError,
+            run=lambda: client.target(KEYS),
+        )
     assert error.hint
     server.behave()
     assert keys(world, server) == b"the keys"
@@ -112,7 +118,9 @@ def test_a14_a_client_with_valid_state_answers_all_the_same_and_says_so(world: W
     with client_of(world, server.url, timeout_s=0.3) as client:
         trust = client.refresh()
     assert not trust.refreshed
-    assert any("not refreshed" in warning and " answer" in warning for warning in trust.warnings)
+    (warning,) = trust.warnings
+    assert "not refreshed" in warning
+    assert "no complete answer within the 0.3 seconds allowed" in warning
     server.behave()
     with client_of(world, server.url) as client:
         assert client.refresh().refreshed
@@ -267,6 +275,31 @@ def test_a20_what_was_asked_ahead_in_one_refresh_does_not_answer_the_next_one(
             world.repo.sign("timestamp", signers=stolen)
             world.refused("signed by 0 of the 1 keys that root version 7", run=client.refresh)
         assert client.refresh().root.version == 7
+
+
+# Row A25: a publisher at work, and answers that were asked ahead
+
+
+def test_a25_roots_that_were_missing_when_they_were_asked_ahead_are_asked_for_again(
+    world: World, server: HostileServer
+) -> None:
+    """Two roots are published while the timestamp is under way; the second one replaces its key."""
+    world.repo.rotate("root", keys=3, threshold=2)
+    ahead = {f"metadata/{version}.root.json" for version in (3, 4, 5)}
+
+    def publish(exchange: Exchange) -> None:
+        while not ahead <= set(server.paths):
+            exchange.wait(0.01)
+        exchange.wait(0.1)  # until those answers are out
+        with world.repo.edit("root"):
+            pass
+        world.repo.rotate("timestamp")
+        exchange.send(200, world.repo.files[TIMESTAMP])
+
+    server.misbehave(TIMESTAMP, publish, once=True)
+    with client_of(world, server.url) as client:
+        assert client.refresh().root.version == 4
+    assert server.paths.count("metadata/4.root.json") == 2
 
 
 # Row A21: a stolen TLS certificate

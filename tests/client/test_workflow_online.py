@@ -277,3 +277,19 @@ def test_without_consistent_snapshots_files_bear_no_version(driver: Driver, repo
         pass
     driver.refresh()
     assert driver.requests[-2:] == ["metadata/snapshot.json", "metadata/targets.json"]
+
+
+def test_a_held_snapshot_of_the_right_version_with_other_bytes_is_fetched_again() -> None:
+    """Its version was signed twice: what the timestamp of today names is what counts."""
+    repo = RepositorySimulator(now=NOW)
+    repo.publish()
+    driver = Driver(repo, NOW)
+    first = driver.refresh().snapshot
+    with repo.edit("snapshot") as snapshot:
+        snapshot.version -= 1
+        snapshot.unrecognized_fields["x-branch"] = "another"
+    second = driver.refresh().snapshot
+    assert first is not None
+    assert second is not None
+    assert first.signed.version == second.signed.version
+    assert second.data == repo.files[repo.path_of("snapshot")] != first.data

@@ -238,3 +238,17 @@ def test_a_time_floor_stands_above_a_clock_that_was_set_back(driver: Driver, rep
     repo.now = NOW + timedelta(days=2)
     repo.publish()
     driver.refresh()
+
+
+def test_only_a_fault_of_signatures_makes_the_client_ask_for_the_root_once_more(
+    driver: Driver, repo: RepositorySimulator
+) -> None:
+    old = repo.save()
+    repo.publish()
+    driver.refresh()
+    driver.requests.clear()
+    with repo.lying():
+        repo.restore(old)
+        with pytest.raises(VerificationError, match="rollback of timestamp"):
+            driver.refresh()
+    assert driver.requests.count("metadata/2.root.json") == 1
