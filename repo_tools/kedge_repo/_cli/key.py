@@ -1,4 +1,4 @@
-"""``kedge-repo key``: list, make, add, rotate and revoke keys, of keyholders and (``--registry``) of registries."""
+"""``kedge-repo key``: list, make, show, add, rotate and revoke keys, of keyholders and (``--registry``) registries."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from kedge_repo._cli.options import (
     protection_of,
 )
 from kedge_repo._cli.output import answer, answer_json, table
-from kedge_repo.signers import Algorithm, ask_passphrase, asked_twice, new_key
+from kedge_repo.publickey import to_pem
+from kedge_repo.signers import Algorithm, ask_passphrase, asked_twice, new_key, open_signer
 from kedge_repo.status import HeldKey, key_list
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List, make, add, rotate and revoke keys.", no_args_is_help=True)
+app = typer.Typer(help="List, make, show, add, rotate and revoke keys.", no_args_is_help=True)
 
 RegistryName: TypeAlias = Annotated[
     str | None,
@@ -68,6 +69,19 @@ def new(
     ask = asked_twice(ask_passphrase) if passphrase_fd is None else passphrase_source(passphrase_fd)
     secret = None if unencrypted and passphrase_fd is None else ask(f"the new key {file}")
     answer(str(new_key(file, algorithm, secret, protection=protection_of(unencrypted))))
+
+
+@app.command("public")
+def public(
+    location: Annotated[
+        str, typer.Argument(metavar="URI", help="A key: file:PATH, pkcs11:..., ssh-agent:KEY, awskms:...")
+    ],
+    passphrase_fd: PassphraseFd = None,
+    unencrypted: AllowUnencrypted = False,
+) -> None:
+    """Print the public half of a key, in PEM: what a keyholder hands to the maintainers."""
+    signer = open_signer(location, passphrase_source(passphrase_fd), protection=protection_of(unencrypted))
+    answer(*to_pem(signer.public_key).decode().splitlines())
 
 
 @app.command("add")

@@ -2,7 +2,7 @@
 
 The URI is RFC 7512's: ``pkcs11:token=LABEL;object=LABEL?module-path=/usr/lib/….so``, with ``id=%01`` instead of, or
 beside, ``object``. It names everything that must be known to find the key; the PIN is asked for (or read from a
-descriptor) once, and tried once: a token locks itself after a few wrong ones.
+descriptor) once; a wrong one is tried once, for a token locks itself after a few.
 
 ECDSA P-256 and Ed25519. A token signs a digest and gives ``r || s``, which is written as DER; Ed25519 is signed whole.
 
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, unquote_to_bytes
@@ -86,40 +87,90 @@ def open_token(location: str, pin: Passphrase, public: Key | None = None) -> Sig
             token or key, the PIN is wrong, or the key is of another kind.
     """
     uri = TokenUri.parse(location)
-    pkcs11 = load_extra("pkcs11", extra="hsm", what=location)
-    try:
-        token = pkcs11.lib(uri.module).get_token(token_label=uri.token)
-    except pkcs11.PKCS11Error as error:
-        raise InputError(f"{location}: {_describe(error)}") from error
-    try:
-        session = token.open(user_pin=pin(f"PIN of token {uri.token}").decode())
-        private, stored = _find(pkcs11, session, uri)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{location}: the PIN is not UTF-8") from error
-    except (pkcs11.PinIncorrect, pkcs11.PinInvalid, pkcs11.PinLenRange) as error:
-        raise InputError(
-            f"{location}: the PIN is wrong; it was tried once", hint="a token locks itself after a few wrong PINs"
-        ) from error
-    except pkcs11.PKCS11Error as error:
-        raise InputError(f"{location}: {_describe(error)}") from error
+    token = _Token(uri, load_extra("pkcs11", extra="hsm", what=location), pin)
+    with token.session() as session:
+        token.private(session)
+        stored = token.public(session)
     key = stored if stored is not None else public
     if not isinstance(key, SSlibKey):
         raise InputError(
             f"{location}: the token does not keep the public half of this key",
             hint="name the keyholder with --as NAME, so that the workspace's public key is used",
         )
-    return TokenSigner(location, private, key, session)
+    return TokenSigner(token, key)
+
+
+class _Token:
+    """The token of a URI. A session is open for one operation: a token's login is shared by all sessions with it."""
+
+    def __init__(self, uri: TokenUri, pkcs11: Any, ask: Passphrase) -> None:
+        self.uri = uri
+        self._pkcs11 = pkcs11
+        with self.faults():
+            self._token = pkcs11.lib(uri.module).get_token(token_label=uri.token)
+        try:
+            self._pin = ask(f"PIN of token {uri.token}").decode()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{uri.text}: the PIN is not UTF-8") from error
+
+    @contextmanager
+    def session(self) -> Iterator[Any]:
+        with self.faults(), self._token.open(user_pin=self._pin) as session:
+            yield session
+
+    @contextmanager
+    def faults(self) -> Iterator[None]:
+        """Turn what the module says into one line."""
+        wrong_pin = (self._pkcs11.PinIncorrect, self._pkcs11.PinInvalid, self._pkcs11.PinLenRange)
+        try:
+            yield
+        except wrong_pin as error:
+            raise InputError(
+                f"{self.uri.text}: the PIN is wrong; it was tried once",
+                hint="a token locks itself after a few wrong PINs",
+            ) from error
+        except self._pkcs11.PKCS11Error as error:
+            raise InputError(f"{self.uri.text}: {_describe(error)}") from error
+
+    def private(self, session: Any) -> Any:
+        kind = self._pkcs11.ObjectClass.PRIVATE_KEY
+        return session.get_key(object_class=kind, label=self.uri.label, id=self.uri.id)
+
+    def public(self, session: Any) -> SSlibKey | None:
+        """The public half, where the token keeps it."""
+        kind, attribute = self._pkcs11.ObjectClass.PUBLIC_KEY, self._pkcs11.Attribute
+        problem = f"{self.uri.text}: must be an ECDSA P-256 or Ed25519 key, not another kind"
+        try:
+            stored = session.get_key(object_class=kind, label=self.uri.label, id=self.uri.id)
+            params, point = bytes(stored[attribute.EC_PARAMS]), _unwrapped(bytes(stored[attribute.EC_POINT]))
+            if params == _P256_OID:
+                return from_crypto(EllipticCurvePublicKey.from_encoded_point(SECP256R1(), point))
+            if params in _ED25519_PARAMS:
+                return from_crypto(Ed25519PublicKey.from_public_bytes(point))
+        except self._pkcs11.NoSuchKey:
+            return None
+        except (self._pkcs11.AttributeTypeInvalid, ValueError) as error:
+            raise InputError(problem) from error
+        raise InputError(problem)
+
+    def sign(self, payload: bytes, scheme: str) -> bytes:
+        mechanism = self._pkcs11.Mechanism
+        with self.session() as session:
+            private = self.private(session)
+            if scheme == "ed25519":
+                return bytes(private.sign(payload, mechanism=mechanism.EDDSA))
+            pair = private.sign(hashlib.sha256(payload).digest(), mechanism=mechanism.ECDSA)
+        middle = len(pair) // 2
+        return encode_dss_signature(int.from_bytes(pair[:middle], "big"), int.from_bytes(pair[middle:], "big"))
 
 
 class TokenSigner(Signer):
-    """Signs on a token, in one session that is logged in."""
+    """Signs on a token."""
 
-    def __init__(self, location: str, private: Any, public_key: SSlibKey, session: Any) -> None:
-        """Sign with ``private``, python-pkcs11's view of the key, for as long as ``session`` is open."""
-        self._location = location
-        self._private = private
+    def __init__(self, token: _Token, public_key: SSlibKey) -> None:
+        """Sign with the key that ``token`` was found to have."""
+        self._token = token
         self._public_key = public_key
-        self._session = session
 
     @property
     def public_key(self) -> SSlibKey:
@@ -145,17 +196,7 @@ class TokenSigner(Signer):
         Raises:
             InputError: the token refuses or was pulled out.
         """
-        pkcs11 = load_extra("pkcs11", extra="hsm", what=self._location)
-        try:
-            if self._public_key.scheme == "ed25519":
-                raw = self._private.sign(payload, mechanism=pkcs11.Mechanism.EDDSA)
-            else:
-                pair = self._private.sign(hashlib.sha256(payload).digest(), mechanism=pkcs11.Mechanism.ECDSA)
-                middle = len(pair) // 2
-                raw = encode_dss_signature(int.from_bytes(pair[:middle], "big"), int.from_bytes(pair[middle:], "big"))
-        except pkcs11.PKCS11Error as error:
-            raise InputError(f"{self._location}: the token did not sign: {_describe(error)}") from error
-        return Signature(self._public_key.keyid, raw.hex())
+        return Signature(self._public_key.keyid, self._token.sign(payload, self._public_key.scheme).hex())
 
 
 def _attributes(text: str, part: str, separator: str) -> dict[str, str]:
@@ -166,25 +207,6 @@ def _attributes(text: str, part: str, separator: str) -> dict[str, str]:
             raise InputError(f"{text}: is not a PKCS#11 URI (RFC 7512)", hint=_EXAMPLE)
         found[name] = value
     return found
-
-
-def _find(pkcs11: Any, session: Any, uri: TokenUri) -> tuple[Any, SSlibKey | None]:
-    named = {"label": uri.label, "id": uri.id}
-    private = session.get_key(object_class=pkcs11.ObjectClass.PRIVATE_KEY, **named)
-    try:
-        public = session.get_key(object_class=pkcs11.ObjectClass.PUBLIC_KEY, **named)
-    except pkcs11.NoSuchKey:
-        return private, None
-    attribute = pkcs11.Attribute
-    try:
-        params, point = bytes(public[attribute.EC_PARAMS]), _unwrapped(bytes(public[attribute.EC_POINT]))
-        if params == _P256_OID:
-            return private, from_crypto(EllipticCurvePublicKey.from_encoded_point(SECP256R1(), point))
-        if params in _ED25519_PARAMS:
-            return private, from_crypto(Ed25519PublicKey.from_public_bytes(point))
-    except (pkcs11.AttributeTypeInvalid, ValueError) as error:
-        raise InputError(f"{uri.text}: must be an ECDSA P-256 or Ed25519 key, not another kind") from error
-    raise InputError(f"{uri.text}: must be an ECDSA P-256 or Ed25519 key, not another kind")
 
 
 def _unwrapped(point: bytes) -> bytes:
