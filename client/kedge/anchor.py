@@ -16,7 +16,6 @@ import os
 import re
 import shutil
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -62,6 +61,8 @@ class Anchor:
         Raises:
             DocumentError: the text is not such a document.
         """
+        import tomllib  # not every client reads an anchor's file
+
         try:
             table = tomllib.loads(text.decode("utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

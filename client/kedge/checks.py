@@ -22,7 +22,7 @@ from tuf.api.metadata import MetaFile, Root, Signed, Snapshot, TargetFile, Targe
 
 from kedge.document import format_time
 from kedge.errors import ExpiredError, Reason, Refusal, StoreError, VerificationError
-from kedge.metadata import Parsed, key_materials, parse, require_threshold
+from kedge.metadata import Checked, Parsed, key_materials, parse, require_threshold
 from kedge.state import Floors, OnlineFloor, TrustedState, sha256_hex
 
 __all__ = [
@@ -90,8 +90,9 @@ def accept_root(state: TrustedState, data: bytes) -> TrustedState:
     wanted = state.root.version + 1
     new = parse(data, Root, file=f"{wanted}.root.json")
     # §5.3.4 arbitrary software: signed by the threshold of the trusted root, and by its own
-    require_threshold(state.root, Root.type, new)
-    require_threshold(new.signed, Root.type, new)
+    checked: Checked = {}
+    require_threshold(state.root, Root.type, new, checked=checked)
+    require_threshold(new.signed, Root.type, new, checked=checked)
     # §5.3.5 rollback: exactly one version on
     if new.signed.version != wanted:
         raise _version_error(new, Root.type, expected=str(wanted))

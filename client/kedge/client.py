@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from kedge import anchor as anchors
 from kedge import checks, workflow
@@ -29,9 +29,6 @@ from kedge.clock import Clock, SystemClock
 from kedge.document import format_time
 from kedge.errors import ExpiredError, FetchError, InputError, Reason, StoreError, VerificationError
 from kedge.folders import config_folder, state_folder
-from kedge.keys import KeySet
-from kedge.lockfile import Lock, LockedAnchor
-from kedge.registry import find_registry, read_served_keys
 from kedge.session import Session
 from kedge.state import Floors, TrustedState, sha256_hex
 from kedge.steps import MISSING, Accepted, Answer, Fetch, Gate, Limits, Missing, Phase, Recall
@@ -39,6 +36,10 @@ from kedge.store import Store
 from kedge.transport import Deadline, Transport, open_mirrors
 from kedge.trust import Target, Trust, role_states
 from kedge.workflow import Workflow
+
+if TYPE_CHECKING:
+    from kedge.keys import KeySet
+    from kedge.lockfile import Lock, LockedAnchor
 
 __all__ = ["TrustClient"]
 
@@ -90,7 +91,10 @@ class TrustClient:
             FetchError: the repository cannot be reached, and what is stored is not whole and unexpired.
             InputError: the mirror's address cannot be used.
         """
-        session, freshness = self._open(), self._freshness()
+        session, freshness, deadline = self._open(), self._freshness(), Deadline(self._timeout_s)
+        # The first questions do not depend on what the stored files say: they are under way while those are verified.
+        first = workflow.opening(session.held_root_version, self._limits, cold=session.is_cold)
+        self._reach().begin(first if self._limits.root_window else (), deadline)
         state = self._restored(session)
         steps = workflow.refresh(
             state,
@@ -100,7 +104,7 @@ class TrustClient:
             gate=self._gate(session),
         )
         try:
-            state = self._run(steps, session)
+            state = self._run(steps, session, deadline)
         except FetchError as error:
             return self._fall_back(error)
         freshness = freshness.above(state.floors)
@@ -142,6 +146,8 @@ class TrustClient:
         if self.anchor.registries and registry not in self.anchor.registries:
             listed = ", ".join(self.anchor.registries)
             raise InputError(f"the anchor {self.anchor.name} does not speak for {registry}, but for {listed}")
+        from kedge.registry import find_registry, read_served_keys  # only who asks for keys needs them
+
         module = find_registry(registry)
         target = self.target(module.target_path(registry))
         now = self.trust.reference_time
@@ -159,9 +165,11 @@ class TrustClient:
             FetchError: it cannot be had.
         """
         now = self._ready()
-        found = self._run(workflow.find(now.state, path, now.freshness, limits=self._limits), now.session)
-        data = self._run(workflow.download(found), now.session)
-        now.session.commit(found.state)
+        deadline = Deadline(self._timeout_s)
+        found = self._run(workflow.find(now.state, path, now.freshness, limits=self._limits), now.session, deadline)
+        data = self._run(workflow.download(found), now.session, deadline)
+        if now.session.has_news:
+            now.session.commit(found.state)
         expires = found.state.roles[found.role].signed.expires
         valid_until = min(now.trust.valid_until, expires)
         trust = replace(now.trust, valid_until=valid_until, stale=valid_until <= now.freshness.reference_time)
@@ -192,6 +200,8 @@ class TrustClient:
         """
         if self._as_of is not None:
             raise InputError("a lock is made of the present: as_of cannot be locked")
+        from kedge.lockfile import LockedAnchor
+
         trust = self.refresh()
         if not trust.refreshed or self._answering is None:
             raise FetchError("the repository could not be reached, so there is nothing new to lock")
@@ -277,16 +287,17 @@ class TrustClient:
             self._transport = open_mirrors(self.anchor.mirrors)
         return self._transport
 
-    def _run(self, steps: Workflow[R], session: Session) -> R:
-        transport, deadline = self._reach(), Deadline(self._timeout_s)
+    def _run(self, steps: Workflow[R], session: Session, deadline: Deadline) -> R:
         try:
-            return _drive(steps, session, lambda request: transport.get(request, deadline))
+            return _drive(steps, session, lambda request: self._reach().get(request, deadline))
         except VerificationError as error:
             session.commit_reached()
             session.keep_exhibits(error.refusal)
             if error.refusal.reason in (Reason.ANCHOR, Reason.CONFLICT):
                 raise  # names the places itself
-            raise error.served_by(transport.source) from error
+            if self._transport is None:
+                raise
+            raise error.served_by(self._transport.source) from error
         except BaseException:
             session.commit_reached()
             raise

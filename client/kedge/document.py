@@ -35,6 +35,7 @@ __all__ = [
 
 MAX_DEPTH = 64
 MAX_DIGITS = 15
+_PLAIN_NAME = re.compile("[A-Za-z0-9_-]+")
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 T = TypeVar("T")
@@ -132,32 +133,38 @@ def parse_time(text: str) -> datetime:
     match = _TIME.fullmatch(text)
     if match is None:
         raise ValueError("must be a time such as 2025-01-27T00:00:00Z")
-    return datetime.strptime(match[1], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+    return datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
 
 
 class Fields:
     """A reader of one table (a JSON object or a TOML table), which knows where it stands in the document."""
 
-    __slots__ = ("_table", "_taken", "path")
+    __slots__ = ("_inside", "_path", "_table", "_taken")
 
-    def __init__(self, value: object, path: str = "") -> None:
-        """Start reading ``value``.
+    def __init__(self, value: object, path: str = "", *, inside: tuple[Fields, str] | None = None) -> None:
+        """Start reading ``value``, which stands at ``path``, or in a field of another table.
 
         Raises:
             DocumentError: it is not a table with text keys.
         """
+        self._inside = inside
+        self._path = path
         if not isinstance(value, dict):
-            raise DocumentError(path, f"must be a table, not {_kind(value)}")
+            raise DocumentError(self.path, f"must be a table, not {_kind(value)}")
         self._table: Mapping[str, Any] = value
         self._taken: set[str] = set()
-        self.path = path
+
+    @property
+    def path(self) -> str:
+        """The path to this table; it is put together only where somebody asks, which is for a fault."""
+        return self._inside[0].at(self._inside[1]) if self._inside is not None else self._path
 
     def __contains__(self, name: str) -> bool:
         return name in self._table
 
     def at(self, name: str) -> str:
         """The path to the field ``name``."""
-        shown = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
+        shown = name if _PLAIN_NAME.fullmatch(name) else json.dumps(name, ensure_ascii=False)
         return f"{self.path}.{shown}" if self.path else shown
 
     def fail(self, name: str, problem: str) -> NoReturn:
@@ -229,7 +236,7 @@ class Fields:
 
     def table(self, name: str) -> Fields:
         """A table inside this one."""
-        return Fields(self._take(name), self.at(name))
+        return Fields(self._take(name), inside=(self, name))
 
     def tables(self, name: str) -> list[Fields]:
         """A list of tables."""

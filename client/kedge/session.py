@@ -59,6 +59,16 @@ class Session:
         self._metadata.update((name, digest) for name, digest in _online(held) if digest is not None)
         self._targets = dict(held.targets)
 
+    @property
+    def held_root_version(self) -> int:
+        """The version of the newest root that is held; it is not verified yet."""
+        return self.initial.root.version + max(0, len(self._roots) - 1)
+
+    @property
+    def is_cold(self) -> bool:
+        """Whether nothing is held but the anchor's root."""
+        return "timestamp" not in self._metadata
+
     def recall(self, step: Recall) -> bytes | Missing:
         """Give what is held under a name."""
         if step.area is Area.TARGETS:
@@ -112,6 +122,11 @@ class Session:
         if fetched is not None:
             self.fetched, self.source = fetched, source
 
+    @property
+    def has_news(self) -> bool:
+        """Whether a file was accepted since the last commit."""
+        return self._reached is not None
+
     def commit_reached(self) -> None:
         """Write down the last state in which a file was accepted, if any was."""
         if self._reached is not None:
@@ -127,13 +142,15 @@ class Session:
 
     def commit(self, state: TrustedState) -> None:
         """Write down how far the state has come."""
+        self._reached = None
         if not self._keep:
             return
         if not self._settled:
             for floors in self.recorded:
                 state = state.raise_floors(floors)
         try:
-            self._store.keep(state.roots[0].data)
+            if sha256_hex(state.roots[0].data) not in self._blobs:
+                self._store.keep(state.roots[0].data)
             self._store.update(lambda records: self._change(state, records), named=_named)
         except StoreError as error:
             self._could_not_store(error)

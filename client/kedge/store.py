@@ -10,9 +10,10 @@
       floors.json         what may never be undercut, apart from the set, so that losing one does not lose the other
       lock                held while a record is replaced
 
-The happy path of a write, for a file F: a temporary file beside F (``O_EXCL``, mode 0600), write, fsync, rename to F,
-fsync of the folder. A record is replaced only after every blob that it names is durable, and ``floors.json`` before
-the record, so that a kill at any moment leaves an old set with old or newer floors, never a new set with lost ones.
+The happy path of a write, for a record F: a temporary file beside F (``O_EXCL``, mode 0600), write, fsync, rename to F,
+fsync of the folder. Blobs are written in the same way, and synced together before a record names them. A record is
+replaced only after every blob that it names is durable, and ``floors.json`` before the record, so that a kill at any
+moment leaves an old set with old or newer floors, never a new set with lost ones.
 
 Invariants:
 
@@ -34,8 +35,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from kedge.errors import StoreError
 
@@ -75,6 +74,7 @@ class Store:
         """Use ``folder``, which is made at the first write; wait at most ``lock_timeout_s`` seconds for its lock."""
         self.folder = folder
         self._lock_timeout_s = lock_timeout_s
+        self._fresh: set[str] = set()
 
     def read(self) -> Records:
         """Read the records, without a lock."""
@@ -92,7 +92,7 @@ class Store:
         return data if data is not None and hashlib.sha256(data).hexdigest() == digest else None
 
     def keep(self, data: bytes) -> str:
-        """Make ``data`` durable and return its SHA-256 digest.
+        """Put ``data`` on disk and return its SHA-256 digest; it is made durable before a record names it.
 
         Raises:
             StoreError: it cannot be written.
@@ -104,7 +104,8 @@ class Store:
                 os.utime(path, follow_symlinks=False)  # in use again: not among the first to be cleared away
                 return digest
             _make_folder(path.parent, ours=True)
-            _write(path, data)
+            _write(path, data, durable=False)
+            self._fresh.add(digest)
         return digest
 
     def keep_exhibit(self, data: bytes) -> Path:
@@ -121,16 +122,19 @@ class Store:
         return path
 
     def update(self, change: Callable[[Records], Change | None], *, named: Callable[[bytes], Iterable[str]]) -> None:
-        """Replace the records under the lock.
+        """Replace the records under the lock, where there is something to change.
 
-        ``change`` gets the records as they are now, and returns the new ones, or None to leave them. ``named`` tells
-        which blobs a state record names; others are cleared away in time.
+        ``change`` gets the records as they are now, and returns the new ones, or None to leave them; it may be asked
+        twice. ``named`` tells which blobs a state record names; others are cleared away in time.
 
         Raises:
             StoreError: the lock cannot be had in time, or the disk refuses.
         """
+        if change(self.read()) is None:
+            return
         with _blaming(self.folder):
             _make_folder(self.folder)
+            self._sync_fresh()
             with self._locked():
                 records = self.read()
                 changed = change(records)
@@ -144,6 +148,15 @@ class Store:
                     _write(self.folder / STATE, changed.state)
                 former = self.read().previous
                 self._clear({*named(changed.state), *(named(former) if former is not None else ())})
+
+    def _sync_fresh(self) -> None:
+        if not self._fresh:
+            return
+        for digest in self._fresh:
+            with contextlib.suppress(FileNotFoundError):  # cleared away by another process: nobody names it
+                _sync(self.folder / "blobs" / digest, os.O_RDONLY)
+        _sync(self.folder / "blobs", os.O_RDONLY | os.O_DIRECTORY)
+        self._fresh.clear()
 
     def remove(self) -> None:
         """Remove everything that is kept here, floors included.
@@ -165,6 +178,8 @@ class Store:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
+        from filelock import FileLock, Timeout  # only a writer with news needs it
+
         path = self.folder / "lock"
         lock = FileLock(path, timeout=self._lock_timeout_s, mode=0o600)
         try:
@@ -228,23 +243,25 @@ def _read(path: Path, max_bytes: int | None) -> bytes | None:
         os.close(descriptor)
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, *, durable: bool = True) -> None:
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:16]}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         os.replace(temporary, path)  # noqa: PTH105 the name for what the docstring promises
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)  # noqa: PTH108 as above
         raise
-    _sync_folder(path.parent)
+    if durable:
+        _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         os.fsync(descriptor)
     finally:

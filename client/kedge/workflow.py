@@ -67,6 +67,7 @@ __all__ = [
     "Workflow",
     "download",
     "find",
+    "opening",
     "refresh",
     "restore",
 ]
@@ -194,8 +195,7 @@ def download(found: Found) -> Workflow[bytes]:
 
 
 def _update_root(state: TrustedState, limits: Limits, *, again: bool = False) -> Workflow[TrustedState]:
-    # One request tells whether there is a newer root, and mostly there is none: then only the timestamp is next.
-    ahead: tuple[Fetch, ...] = (_timestamp_request(limits),) if limits.root_window else ()
+    ahead = opening(state.root.version, limits, cold=state.timestamp is None)[1:]
     # §5.3.3 ask for one root after the other until there is no next one
     for _ in range(limits.root_rotations):
         request = _root_request(state.root.version + 1, limits)
@@ -213,6 +213,18 @@ def _update_root(state: TrustedState, limits: Limits, *, again: bool = False) ->
         message = f"{state.root.version + 1}.root.json: more than {limits.root_rotations} new roots in one refresh"
         raise _limit(message, f"{state.root.version + 1}.root.json")
     return state
+
+
+def opening(root: int, limits: Limits, *, cold: bool) -> tuple[Fetch, ...]:
+    """What a refresh that starts from version ``root`` asks for first, all at once.
+
+    Mostly there is no newer root, and the timestamp is next. Where nothing is held yet, a chain of roots is likely.
+    """
+    if not limits.root_window:
+        return (_root_request(root + 1, limits),)
+    steps = limits.root_window if cold else 1
+    roots = tuple(_root_request(root + step, limits) for step in range(1, steps + 1))
+    return (*roots, _timestamp_request(limits))
 
 
 def _root_request(version: int, limits: Limits) -> Fetch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import pytest
 
@@ -62,6 +63,9 @@ class Held:
         self.waiting.set()
         assert self.go.wait(30)
         return self.inner.get(request, deadline)
+
+    def begin(self, requests: Sequence[Fetch], deadline: Deadline) -> None:
+        """Nothing is asked ahead."""
 
     def close(self) -> None:
         pass

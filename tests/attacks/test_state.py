@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,9 @@ class Unreachable:
 
     def get(self, request: Fetch, deadline: Deadline) -> bytes | Missing:  # noqa: ARG002 never answered
         raise FetchError(f"{self.source}/{request.path}: cannot connect", hint="check the network")
+
+    def begin(self, requests: Sequence[Fetch], deadline: Deadline) -> None:
+        """Nothing is asked ahead."""
 
     def close(self) -> None:
         pass

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -58,6 +58,9 @@ class MemoryTransport:
         if len(data) > request.max_bytes:
             raise too_large(path, request.max_bytes)
         return data
+
+    def begin(self, requests: Sequence[Fetch], deadline: Deadline) -> None:
+        """Nothing is asked ahead."""
 
     def close(self) -> None:
         """Nothing is open."""

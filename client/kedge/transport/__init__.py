@@ -69,6 +69,10 @@ class Transport(Protocol):
         """What is to be said of sources that lag, lie or are silent, in the present run."""
         ...
 
+    def begin(self, requests: Sequence[Fetch], deadline: Deadline) -> None:
+        """Begin a run with what will probably be asked for first. It is a hint."""
+        ...
+
     def get(self, request: Fetch, deadline: Deadline) -> bytes | Missing:
         """Get one file. All requests of one run carry the same ``deadline``.
 

@@ -95,9 +95,9 @@ def _from_netrc(host: str) -> dict[str, str]:
         entry = netrc.netrc(path).authenticators(host)
     except netrc.NetrcParseError as error:
         # What the parser stumbled over may be a piece of a password: it is not shown.
-        raise InputError(f"{path}: line {error.lineno} is not as netrc files are") from None
+        raise InputError(f"{path}: cannot be read: line {error.lineno} is not as netrc files are") from None
     except UnicodeDecodeError:
-        raise InputError(f"{path}: is not UTF-8") from None
+        raise InputError(f"{path}: cannot be read: is not UTF-8") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
     if entry is None:
@@ -110,7 +110,7 @@ def _from_file(path: Path) -> dict[str, str]:
     try:
         kind, _, secret = path.read_text(encoding="utf-8").strip().partition(" ")
     except UnicodeDecodeError:
-        raise InputError(f"{path}: is not UTF-8") from None
+        raise InputError(f"{path}: cannot be read: is not UTF-8") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
     secret = secret.strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -29,6 +30,9 @@ class DirectoryTransport:
     def notices(self) -> tuple[str, ...]:
         """A single source has nothing to be compared with."""
         return ()
+
+    def begin(self, requests: Sequence[Fetch], deadline: Deadline) -> None:
+        """A folder answers at once."""
 
     def get(self, request: Fetch, deadline: Deadline) -> bytes | Missing:  # noqa: ARG002 a folder answers at once
         """Read one file.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -81,6 +82,11 @@ class HttpTransport:
         """A single source has nothing to be compared with."""
         return ()
 
+    def begin(self, requests: Sequence[Fetch], deadline: Deadline) -> None:
+        """Begin a run: ask ahead for ``requests``."""
+        self._enter(deadline)
+        self._ask_ahead(requests, deadline)
+
     def get(self, request: Fetch, deadline: Deadline) -> bytes | Missing:
         """Get one file, and begin with what will probably be asked for next.
 
@@ -88,25 +94,29 @@ class HttpTransport:
             FetchError: it cannot be had by the deadline.
             VerificationError: it is longer than allowed, or the server redirects to another origin.
         """
-        if deadline is not self._run:
-            # What was asked ahead counts for the run that asked: later, a root that was missing may be there.
-            self._forget()
-            self._run = deadline
+        self._enter(deadline)
         asked_ahead = self._pending.pop((request.area, request.path), None)
         future = self._submit(request, deadline) if asked_ahead is None or request.again else asked_ahead
-        for ahead in request.ahead:
-            if (ahead.area, ahead.path) not in self._pending:
-                self._pending[ahead.area, ahead.path] = self._submit(ahead, deadline)
+        self._ask_ahead(request.ahead, deadline)
         try:
             return future.result(timeout=deadline.remaining_s())
         except FutureTimeout:
             self._sockets.shut()
             raise too_late(self._url(request), deadline.seconds) from None
 
-    def _forget(self) -> None:
+    def _enter(self, deadline: Deadline) -> None:
+        if deadline is self._run:
+            return
+        # What was asked ahead counts for the run that asked: later, a root that was missing may be there.
         for future in self._pending.values():
             future.cancel()
         self._pending.clear()
+        self._run = deadline
+
+    def _ask_ahead(self, requests: Sequence[Fetch], deadline: Deadline) -> None:
+        for ahead in requests:
+            if (ahead.area, ahead.path) not in self._pending:
+                self._pending[ahead.area, ahead.path] = self._submit(ahead, deadline)
 
     def close(self) -> None:
         """Give up what is under way, and every connection."""

@@ -61,6 +61,12 @@ class MirrorsTransport:
         """Which mirrors lag, lie or are silent, since the present run began."""
         return tuple(self._notices)
 
+    def begin(self, requests: Sequence[Fetch], deadline: Deadline) -> None:
+        """Begin a run at every mirror."""
+        self._enter(deadline)
+        for mirror in self._free():
+            mirror.begin(requests, deadline)
+
     def get(self, request: Fetch, deadline: Deadline) -> bytes | Missing:
         """Get one file.
 
@@ -68,9 +74,7 @@ class MirrorsTransport:
             FetchError: no mirror can be reached in time.
             VerificationError: no mirror's answer verifies, or two that do contradict each other.
         """
-        if deadline is not self._run:
-            self._run = deadline
-            self._notices.clear()
+        self._enter(deadline)
         if request.mutable:
             return self._choose(request, self._ask_all(request, deadline))
         failed: list[_Answer] = []
@@ -87,6 +91,11 @@ class MirrorsTransport:
         for mirror in self._mirrors:
             mirror.close()
         self._workers.shutdown(wait=False, cancel_futures=True)
+
+    def _enter(self, deadline: Deadline) -> None:
+        if deadline is not self._run:
+            self._run = deadline
+            self._notices.clear()
 
     def _free(self) -> list[Transport]:
         self._busy = {key: future for key, future in self._busy.items() if not future.done()}
