@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import signal
 import stat
 import subprocess
@@ -158,6 +159,22 @@ def test_without_trust_nothing_is_run(trusted: World, tmp_path: Path) -> None:
     done = trusted.shell.run("corepack", "exec", "--upstream", UPSTREAM, "--", "touch", touched)
     assert (done.code, done.out) == (3, "")
     assert not touched.exists()
+
+
+def test_a_fresh_machine_with_the_projects_lock_takes_no_older_keys(trusted: World, tmp_path: Path) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(trusted.folder, older)
+    trusted.publish(key_document(NEW))
+    assert trusted.shell.run("lock").code == 0
+    shutil.rmtree(trusted.folder)
+    older.rename(trusted.folder)
+    fresh = {"KEDGE_STATE_DIR": str(tmp_path / "fresh")}
+    arguments = ("corepack", "exec", "--upstream", UPSTREAM, "--", sys.executable, "-c", SHOW)
+    refused = trusted.shell.run(*arguments, **fresh)
+    assert (refused.code, refused.out) == (3, "")
+    assert "kedge.lock" in refused.err
+    (trusted.shell.folder / "kedge.lock").unlink()
+    assert trusted.shell.run(*arguments, **fresh).code == 0
 
 
 # corepack pin
