@@ -289,7 +289,9 @@ def test_c10_a_registry_without_known_keys_is_no_keys_and_is_not_asked(mirrored:
     assert done.code == 5
     assert {package["outcome"] for package in json.loads(done.out)["packages"]} == {"no-keys"}
     assert mirrored.requests == ()
-    assert "no anchor speaks for other.example" in mirrored.verify("--upstream", "other.example").out
+    text = mirrored.verify("--upstream", "other.example").out
+    assert "no anchor speaks for other.example" in text
+    assert "say which: --upstream" in text
 
 
 def test_c10_a_key_document_without_keys_is_no_keys(mirrored: Mirrored) -> None:

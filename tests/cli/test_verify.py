@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -310,6 +311,29 @@ def test_names_that_a_terminal_would_obey_are_shown_and_not_obeyed(project: Proj
     assert "asked for was lodash" in done.out
     assert "unknown-key" in done.out
     assert not {"\x1b", "\u202e"} & set(done.out + done.err)
+
+
+def test_progress_is_shown_on_a_terminal_and_nowhere_else(project: Project) -> None:
+    import pty
+    import subprocess
+
+    leader, follower = pty.openpty()
+    with HostileServer(project.npm) as server:
+        command = ("verify", "npm", project.folder, "--registry", server.url, "--upstream", "registry.example")
+        done = subprocess.run(
+            project.world.shell.command(*command),
+            stdout=subprocess.PIPE,
+            stderr=follower,
+            env=project.world.shell.environment(TERM="xterm"),
+            cwd=project.folder,
+        )
+    os.close(follower)
+    shown = os.read(leader, 100_000)
+    os.close(leader)
+    assert done.returncode == 0
+    assert b"verifying" in shown
+    assert b"\x1b" not in done.stdout
+    assert project.verify().err == ""
 
 
 def test_an_interrupt_ends_it_without_a_traceback(project: Project) -> None:

@@ -251,26 +251,30 @@ class Asker:
         raise fault
 
     def _body(self, url: str, response: urllib3.BaseHTTPResponse, deadline: Deadline) -> bytes:
-        data = bytearray()
-        if self._read(response, data, min(_LARGE_BYTES, self._watch.limits.max_bytes)):
-            return bytes(data)
+        chunks: list[bytes] = []
+        limit = self._watch.limits.max_bytes
+        if _read(response, chunks, min(_LARGE_BYTES, limit)):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
         with self._watch.room(deadline):
-            if self._read(response, data, self._watch.limits.max_bytes):
-                return bytes(data)
+            if _read(response, chunks, limit):
+                return b"".join(chunks)
         response.close()
-        mib = self._watch.limits.max_bytes >> 20
         raise FetchError(
-            f"{url}: the packument is larger than {mib} MiB", hint="--max-packument MIB allows more, and takes memory"
+            f"{url}: the packument is larger than {limit >> 20} MiB",
+            hint="--max-packument MIB allows more, and takes memory",
         )
 
-    def _read(self, response: urllib3.BaseHTTPResponse, data: bytearray, max_bytes: int) -> bool:
-        """Read on until the body ends (true) or exceeds ``max_bytes`` (false)."""
-        while len(data) <= max_bytes:
-            chunk = response.read(_CHUNK_BYTES, decode_content=True)
-            if not chunk:
-                return True
-            data += chunk
-        return False
+
+def _read(response: urllib3.BaseHTTPResponse, chunks: list[bytes], max_bytes: int) -> bool:
+    """Read on until the body ends (true) or exceeds ``max_bytes`` (false)."""
+    size = sum(map(len, chunks))
+    while size <= max_bytes:
+        chunk = response.read(_CHUNK_BYTES, decode_content=True)
+        if not chunk:
+            return True
+        chunks.append(chunk)
+        size += len(chunk)
+    return False
 
 
 class _RetryLaterError(Exception):

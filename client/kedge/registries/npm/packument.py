@@ -33,7 +33,7 @@ _DECODER = json.JSONDecoder()
 _MAX_CANDIDATES = 64
 _GLANCE_BYTES = 1 << 16
 _COLON = re.compile(rb"[ \t\r\n]{0,64}:[ \t\r\n]{0,64}")
-_QUOTED_TIME = re.compile(rb'"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z)"')
+_TIME_BESIDE = re.compile(_COLON.pattern + rb'"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z)"')
 
 
 class WrongPackageError(DocumentError):
@@ -140,8 +140,13 @@ def _signatures(entries: list[Any]) -> Iterator[ServedSignature]:
 
 
 def _glance_time(data: bytes, version: str) -> datetime | None:
-    for start in _places(data, version):
-        match = _QUOTED_TIME.match(data, start)
+    """The time that stands beside this version, looked for from the end: that is where registries write the times."""
+    quoted, end = f'"{version}"'.encode(), len(data)
+    for _ in range(_MAX_CANDIDATES):
+        end = data.rfind(quoted, 0, end)
+        if end < 0:
+            return None
+        match = _TIME_BESIDE.match(data, end + len(quoted))
         if match is not None:
             return _time(match[1].decode())
     return None

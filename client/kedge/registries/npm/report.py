@@ -168,6 +168,12 @@ def _unchecked(report: Report) -> list[str]:
             "a package; what an installed folder holds today."
         )
         yet = [text]
+    if report.counts[Outcome.NO_KEYS]:
+        text = (
+            "Where no anchor speaks for a registry, there are no keys to judge by. If it passes on the packages of "
+            "another one, say which: --upstream registry.npmjs.org, or npm.toml in kedge's configuration."
+        )
+        yet.append(text)
     missing = sum(NO_ARCHIVE in verdict.notes for verdict in report.verdicts)
     if missing:
         yet.append(f"The folder that --tarballs names holds no archive of {missing} of them.")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from kedge.registries.npm.locked import LockedPackage, Skip
+from kedge.registries.npm.locked import LockedPackage
 from kedge.registries.npm.packument import Served
 
 __all__ = ["FAULTLESS", "Cause", "Outcome", "Policy", "RetiredKeys", "SignatureResult", "Verdict"]
@@ -114,8 +114,3 @@ class Verdict:
         if self.outcome is Outcome.VERIFIED_TIME_UNSIGNED:
             return policy.strict
         return self.outcome is not Outcome.VERIFIED
-
-
-def skip_cause(skip: Skip) -> Cause:
-    """The cause that stands for a lockfile's reason."""
-    return Cause(skip.value)

@@ -172,8 +172,9 @@ def _answer(
         data = asker.packument(task.source, task.name)
     except FetchError as error:
         outcome = Outcome.NOT_FOUND if isinstance(error, NotServedError) else Outcome.UNREACHABLE
+        detail = f"{error.message} ({error.hint})" if error.hint else error.message
         for index, package in bound:
-            yield index, Verdict(package=package, outcome=outcome, detail=error.message, source=task.source.url)
+            yield index, Verdict(package=package, outcome=outcome, detail=detail, source=task.source.url)
         return
     packument = _Packument(task, data, {package.version for _, package in bound})
     for index, package in bound:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -501,3 +503,16 @@ def test_a_lockfile_that_is_cut_off_never_gains_a_package(sample: bytes, share: 
 def test_whatever_is_no_lockfile_is_refused(data: bytes) -> None:
     for read in (read_lockfile, read_lines):
         assert "\n" not in attempt(read, data)[1]
+
+
+def test_without_the_yaml_reader_the_message_says_how_to_get_it() -> None:
+    program = (
+        "import sys; sys.modules['yaml'] = None\n"
+        "from kedge.errors import StoreError\n"
+        "from kedge.registries.npm.lockfiles import read_lockfile\n"
+        "read_lockfile(b'{\"lockfileVersion\": 1}')\n"
+        "try:\n    read_lockfile(b'lockfileVersion: 9.0')\n"
+        "except StoreError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("this lockfile is YAML, which needs: pip install 'kedge[yaml]'\n", "")
