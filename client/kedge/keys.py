@@ -25,6 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from kedge.document import format_time
@@ -214,6 +215,7 @@ class KeySet:
         return VerificationError(f"{self.registry}: key {_visible(keyid)} {problem}", refusal=refusal)
 
 
+@lru_cache(maxsize=256)
 def load_public_key(material: bytes, algorithm: str) -> PublicKeyTypes:
     """Read an SPKI DER public key and check that it is one of ``algorithm``, which must be one of ``ALGORITHMS``.
 
