@@ -10,7 +10,7 @@ PEERS  := .peers
 SUITES := .conformance
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance oracle bench lint format build peers clean
+.PHONY: help demo test conformance oracle bench lint format build peers clean signers
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -61,6 +61,9 @@ peers: ## install tuf-js, @sigstore/tuf, go-tuf, npm, pnpm, Corepack and a node,
 	@rm -f $(PEERS)/node_modules/.package-lock.json
 	@cd tests/interop/go-tuf-reader && go build -trimpath -buildvcs=false -o "$(CURDIR)/$(PEERS)/go-tuf-reader" .
 	@cd $(PEERS)/tarballs && for package in pnpm@10.1.0 @yarnpkg/cli-dist@4.9.1; do npm pack --silent "$$package" >/dev/null; done
+
+signers: $(VENV)/.developing ## install what keys on tokens, in OpenSSH files and in AWS KMS need, for the tests with real ones
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,hsm,ssh,awskms]'
 
 clean: ## remove what was made here
 	rm -rf $(VENV) $(PEERS) $(SUITES) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -118,6 +118,61 @@ def test_a_base_that_is_left_out_cannot_roll_a_role_back(rotated: Ceremony) -> N
     refused(replace(request, base={}), root(rotated), "base: does not bring the signed targets")
 
 
+def test_the_signed_snapshot_keeps_a_role_from_being_begun_again(rotated: Ceremony) -> None:
+    request = export_request(rotated.workspace)
+    value = json.loads(request.payloads[0].data)
+    value["version"] = 1
+    again = Payload.from_bytes(NPM, json.dumps(value, separators=(",", ":"), sort_keys=True).encode())
+    left_out = {name: data for name, data in request.base.items() if name != NPM}
+    change = replace(request.targets[0], old=None)
+    forged = replace(request, payloads=(again,), base=left_out, targets=(change,))
+    refused(forged, root(rotated), f"does not bring {NPM}, which is version 1 in the signed snapshot")
+    # The control: without the snapshot it passes as a role's first version, and the review says what that means.
+    unlisted = replace(forged, base={name: data for name, data in left_out.items() if name != "snapshot"})
+    lines = list(review(verify_request(unlisted, root(rotated))).lines())
+    assert "no snapshot: nothing of this repository was ever published" in lines[2]
+
+
+def test_a_snapshot_or_a_base_of_another_time_is_refused(rotated: Ceremony) -> None:
+    rotated.sign("npm-team")
+    rotated.merge()
+    rotated.online()
+    rotated.change(lambda view: add_target(view, f"{NPM}/more.json", b"{}"))
+    request = export_request(rotated.workspace)
+    folder = rotated.workspace.root / "metadata"
+    older = {**request.base, NPM: (folder / f"1.{NPM}.json").read_bytes()}
+    refused(replace(request, base=older), root(rotated), f"base {NPM}: is version 1, and the signed snapshot lists 2")
+    forged = json.loads(request.base["snapshot"])
+    forged["signed"]["meta"].pop(f"{NPM}.json")
+    other = {**request.base, "snapshot": json.dumps(forged).encode()}
+    refused(replace(request, base=other), root(rotated), "base snapshot: signed by 0 of")
+    spaced = {**request.base, NPM: request.base[NPM] + b" "}
+    refused(replace(request, base=spaced), root(rotated), "is not the file that the signed snapshot lists")
+
+
+def test_a_snapshot_that_todays_online_keys_did_not_sign_is_not_sent(ready: Ceremony) -> None:
+    new = CryptoSigner.generate_ed25519()
+    ready.change(lambda view: rotate_key(view, "ci", new.public_key))
+    ready.sign("alice", "bob")
+    ready.merge()
+    ready.change(lambda view: add_target(view, "a.txt", b"a"))
+    with pytest.raises(InputError, match="is not signed by the online keys of today") as caught:
+        export_request(ready.workspace)
+    assert "kedge-repo online" in str(caught.value.hint)
+    ready.signers["ci"] = new
+    ready.online()
+    ready.sign("alice", "bob")
+    ready.merge()
+
+
+@pytest.mark.parametrize(("field", "name"), [("base", "role"), ("targets", "path"), ("payloads", "role")])
+def test_an_entry_that_stands_twice_in_a_request_is_refused(rotated: Ceremony, field: str, name: str) -> None:
+    document = json.loads(export_request(rotated.workspace).to_bytes())
+    document[field].append(document[field][0])
+    with pytest.raises(DocumentError, match=rf"^{field}\[\d\]\.{name}: .* stands there twice"):
+        Request.from_bytes(json.dumps(document).encode())
+
+
 def test_a_payload_that_is_not_the_next_version_is_refused(rotated: Ceremony) -> None:
     request = export_request(rotated.workspace)
     (payload,) = request.payloads
