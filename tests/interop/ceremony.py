@@ -1,11 +1,12 @@
 """A repository as maintainers make it with kedge-repo: founded, signed by threshold, put online, published.
 
 Everything goes through the library functions that the commands call. Keys are made at run time: Ed25519 and ECDSA P-256
-in turn, so that foreign clients read both.
+in turn, so that foreign clients read both, unless other algorithms are named.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from kedge_repo.publickey import parse_public_key
 from kedge_repo.publish.directory import publish
 from kedge_repo.signers import Algorithm, new_key, open_signer
 
-__all__ = ["NPM", "Maintained"]
+__all__ = ["HOLDERS", "NPM", "Maintained"]
 
 NPM = "registry.npmjs.org"
 PASSPHRASE = b"made for a test"
@@ -31,9 +32,10 @@ HOLDERS = ("alice", "bob", "carol")
 class Maintained:
     """A repository of three root keyholders (two must sign), an npm team and an online key, at ``folder``."""
 
-    def __init__(self, folder: Path, *, now: datetime) -> None:
+    def __init__(self, folder: Path, *, now: datetime, algorithms: Mapping[str, Algorithm] | None = None) -> None:
         self._folder = folder
         self._now = now
+        self._algorithms = algorithms or {}
         self.public = folder / "public"
         """The folder that is served."""
         self._signers: dict[str, Signer] = {}
@@ -84,7 +86,8 @@ class Maintained:
         publish(self.workspace, self.public, now=self._now)
 
     def _new_key(self, name: str, suffix: str = "") -> bytes:
-        algorithm = Algorithm.ECDSA_P256 if len(self._signers) % 2 else Algorithm.ED25519
+        in_turn = Algorithm.ECDSA_P256 if len(self._signers) % 2 else Algorithm.ED25519
+        algorithm = self._algorithms.get(name, in_turn)
         path = self._folder / f"{name}{suffix}.pem"
         public = new_key(path, algorithm, PASSPHRASE)
         self._signers[name] = open_signer(f"file:{path}", lambda _: PASSPHRASE)
