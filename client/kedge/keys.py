@@ -192,21 +192,21 @@ class KeySet:
     def _require_validity(self, key: RegistryKey, at: datetime | None) -> None:
         stated = at if key.time_basis is not TimeBasis.NOW else None
         moment = stated or self.reference_time
+        if key.valid_from is not None and moment < key.valid_from:
+            problem = f"is valid from {format_time(key.valid_from)} on"
+        elif key.valid_until is not None and moment >= key.valid_until:
+            problem = f"was retired at {format_time(key.valid_until)}"
+        elif key.valid_until is None and key.status is KeyStatus.RETIRED:
+            problem = "was retired, nobody says when"
+        else:
+            return
         if stated:
             when = f"this was signed at {format_time(stated)}"
         elif key.time_basis is TimeBasis.NOW:
             when = f"it is {format_time(moment)} now"
         else:
             when = f"the time of this signature is unknown (it is {format_time(moment)} now)"
-        if key.valid_from is not None and moment < key.valid_from:
-            problem = f"is valid from {format_time(key.valid_from)} on, and {when}"
-        elif key.valid_until is not None and moment >= key.valid_until:
-            problem = f"was retired at {format_time(key.valid_until)}, and {when}"
-        elif key.valid_until is None and key.status is KeyStatus.RETIRED:
-            problem = f"was retired, nobody says when, and {when}"
-        else:
-            return
-        raise self._refuse(Reason.OUTSIDE_VALIDITY, key.id, problem, expected=_window(key), found=when)
+        raise self._refuse(Reason.OUTSIDE_VALIDITY, key.id, f"{problem}, and {when}", expected=_window(key), found=when)
 
     def _refuse(
         self, reason: Reason, keyid: str, problem: str, *, expected: str | None = None, found: str | None = None

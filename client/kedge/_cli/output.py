@@ -106,13 +106,13 @@ def answer(lines: Iterable[str]) -> None:
         raise StoreError(f"stdout cannot be written: {(error.strerror or str(error)).lower()}") from error
 
 
-def answer_json(document: dict[str, Any]) -> None:
-    """Print the answer as one JSON object, in ASCII.
+def answer_json(document: dict[str, Any], *, compact: bool = False) -> None:
+    """Print the answer as one JSON object, in ASCII; ``compact``, on one line, is quicker where there is much of it.
 
     Raises:
         StoreError: stdout cannot be written.
     """
-    answer([json.dumps(document, indent=1)])
+    answer([json.dumps(document, indent=None if compact else 1)])
 
 
 def warn(text: str) -> None:

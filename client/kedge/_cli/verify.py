@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from kedge._cli.clients import open_client
 from kedge._cli.options import AnchorName, Json
 from kedge._cli.outfile import replace_file
 from kedge._cli.output import Screen, answer, answer_json, warn
@@ -20,7 +21,6 @@ from kedge._cli.verify_evidence import evidence
 from kedge._cli.verify_inputs import Given, find_speaker, read_given, read_mappings, read_registries
 from kedge._cli.verify_words import report_lines
 from kedge._cli.words import say_warnings
-from kedge.client import TrustClient
 from kedge.errors import InputError
 from kedge.folders import state_folder
 from kedge.registries.npm.archives import Archives
@@ -104,7 +104,7 @@ def npm(
     upstreams = _upstreams(upstream, also or [], skip or [], anchor)
     for text in registries.warnings:
         warn(text)
-    with KeyRing(lambda issuer: find_speaker(issuer, anchor), TrustClient) as keyring, _progress(given) as progress:
+    with KeyRing(lambda issuer: find_speaker(issuer, anchor), open_client) as keyring, _progress(given) as progress:
         settings = Settings(
             registries=registries,
             upstreams=upstreams,
@@ -136,7 +136,7 @@ COMMANDS: dict[str, Callable[..., None]] = {"npm": npm, "evidence": evidence}
 
 def _answer(report: Report, *, everything: bool, json: bool) -> None:
     if json:
-        answer_json(report.to_table(trust_document(report.trusts)["anchors"]))
+        answer_json(report.to_table(trust_document(report.trusts)["anchors"]), compact=True)
     else:
         answer(report_lines(Screen.of_stdout(), report, everything=everything))
     if report.exit_code:
