@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -337,16 +339,15 @@ def test_progress_is_shown_on_a_terminal_and_nowhere_else(project: Project) -> N
 
 
 def test_an_interrupt_ends_it_without_a_traceback(project: Project) -> None:
-    import signal
-
     with HostileServer(project.npm) as server:
         server.misbehave("*", hostile.silence())
         command = ("verify", "npm", project.folder, "--registry", server.url, "--upstream", "registry.example")
         with project.world.shell.start(*command) as process:
             while not server.requests:
                 assert process.poll() is None
+                time.sleep(0.02)
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=10)
+            out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert "Traceback" not in err
 
