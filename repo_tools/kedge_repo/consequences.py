@@ -23,7 +23,7 @@ _POWERS = {
 
 
 def consequences(root: Root | None, targets: Targets | None, label: Mapping[str, str]) -> Iterator[str]:
-    """Say what a new ``root`` and new ``targets`` (None: not changed) let whom do, a line each."""
+    """Say what a new ``root`` and new delegations of ``targets`` (None: not changed) let whom do, a line each."""
     if root is not None:
         for name, role in root.roles.items():
             keys = _distinct(role, root.keys)

@@ -145,6 +145,7 @@ def review(verified: VerifiedRequest, *, sample: Sample | None = None) -> Review
     label = {keyid: _label(request.keyholders.get(keyid), key) for keyid, key in keys.items()}
     newest = {payload.role: payload.signed for payload in sorted(request.payloads, key=lambda item: item.version)}
     root, targets = newest.get(Root.type), newest.get(Targets.type)
+    delegated = signed.targets.signed.delegations if signed.targets is not None else None
     return Review(
         repository=request.repository,
         event=request.event,
@@ -166,7 +167,9 @@ def review(verified: VerifiedRequest, *, sample: Sample | None = None) -> Review
         ),
         consequences=tuple(
             consequences(
-                root if isinstance(root, Root) else None, targets if isinstance(targets, Targets) else None, label
+                root if isinstance(root, Root) else None,
+                targets if isinstance(targets, Targets) and targets.delegations != delegated else None,
+                label,
             )
         ),
         code=verified.code,

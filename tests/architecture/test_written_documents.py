@@ -82,7 +82,13 @@ def test_an_answer_of_the_client_fits_its_schema(run: Run, name: str, arguments:
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments"), [("repo-status", "status"), ("event-status", "event status"), ("key-list", "key list")]
+    ("name", "arguments"),
+    [
+        ("repo-status", "status"),
+        ("event-status", "event status"),
+        ("review", "event review"),
+        ("key-list", "key list"),
+    ],
 )
 def test_an_answer_of_the_repository_tool_fits_its_schema(
     run: Run, maintained: Maintained, name: str, arguments: str

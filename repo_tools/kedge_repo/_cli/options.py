@@ -44,7 +44,9 @@ Reason: TypeAlias = Annotated[
 ]
 PassphraseFd: TypeAlias = Annotated[
     int | None,
-    typer.Option("--passphrase-fd", metavar="N", help="Read passphrases from this file descriptor, a line a key."),
+    typer.Option(
+        "--passphrase-fd", metavar="N", help="Read passphrases and PINs from this file descriptor, a line each."
+    ),
 ]
 SampleFile: TypeAlias = Annotated[
     Path | None,
