@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from securesystemslib.signer import CryptoSigner
 
 from kedge.document import format_time
 from support.simulator import RepositorySimulator
@@ -342,22 +343,36 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_b7_a_scheme_that_this_machine_cannot_check_is_not_called_an_attack(machine: Machine) -> None:
+def with_new_scheme(machine: Machine, *others: CryptoSigner) -> None:
+    """Publish a timestamp by a key of a scheme that old libraries do not know, and by ``others``."""
     from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
-    from securesystemslib.signer import CryptoSigner
 
     machine.repo.root.revoke_key(machine.repo.signers["timestamp"][0].public_key.keyid, "timestamp")
-    machine.repo.signers["timestamp"] = [CryptoSigner(MLDSA65PrivateKey.generate())]
-    machine.repo.root.add_key(machine.repo.signers["timestamp"][0].public_key, "timestamp")
-    with machine.repo.edit("root"):
-        pass
-    with machine.repo.edit("timestamp"):
-        pass
+    machine.repo.signers["timestamp"] = [CryptoSigner(MLDSA65PrivateKey.generate()), *others]
+    for signer in machine.repo.signers["timestamp"]:
+        machine.repo.root.add_key(signer.public_key, "timestamp")
+    for role in ("root", "timestamp"):
+        with machine.repo.edit(role):
+            pass
     machine.publish()
+
+
+def with_old_libraries(machine: Machine) -> dict[str, Any]:
     command = machine.command()
     done = subprocess.run([command[0], "-c", TOO_OLD, *command[1:]], capture_output=True, text=True)
     assert done.stderr == ""
-    result = json.loads(done.stdout)
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def test_b7_a_scheme_that_this_machine_cannot_check_is_not_called_an_attack(machine: Machine) -> None:
+    with_new_scheme(machine)
+    result = with_old_libraries(machine)
     assert (result["error"], result["exit"]) == ("StoreError", 1)
     assert "this machine's cryptography cannot check ml-dsa-65/1 signatures" in result["text"]
     assert machine.right(machine.run()[0])
+
+
+def test_b7_a_scheme_that_this_machine_cannot_check_hinders_nobody_where_other_keys_suffice(machine: Machine) -> None:
+    with_new_scheme(machine, CryptoSigner.generate_ed25519())
+    assert machine.right(with_old_libraries(machine))
