@@ -10,7 +10,7 @@ PEERS  := .peers
 SUITES := .conformance
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance oracle bench lint format build peers clean signers
+.PHONY: help demo test conformance oracle bench attacks mutants fuzz lint format build peers clean signers
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -34,6 +34,16 @@ oracle: $(VENV)/.developing ## compare the client with python-tuf's on many thou
 bench: $(VENV)/.developing ## measure a refresh and imports beside other clients (needs make peers; see benchmarks/README.md)
 	$(BIN)/python benchmarks/imports.py
 	$(BIN)/python benchmarks/refresh.py $(ARGS)
+
+attacks: $(VENV)/.developing ## run the attacks and faults, and print the table of their rows (ARGS="-k a2" for some)
+	$(BIN)/python -m pytest tests/attacks $(ARGS)
+
+mutants: $(VENV)/.developing ## take out each check of the client, and print which test notices
+	$(BIN)/python tests/mutants/mutants.py $(ARGS)
+
+# atheris is no dependency, for it has wheels for Linux only: .venv/bin/python -m pip install atheris
+fuzz: $(VENV)/.developing ## fuzz every parser of foreign bytes for SECONDS=120 in all (ARGS="http lockfile" for some)
+	$(BIN)/python tests/fuzz/run.py --seconds $(or $(SECONDS),120) $(ARGS)
 
 lint: $(VENV)/.developing ## ruff, mypy and the import contracts
 	$(BIN)/ruff check
@@ -66,7 +76,7 @@ signers: $(VENV)/.developing ## install what keys on tokens, in OpenSSH files an
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,hsm,ssh,awskms]'
 
 clean: ## remove what was made here
-	rm -rf $(VENV) $(PEERS) $(SUITES) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf fuzz-findings $(VENV) $(PEERS) $(SUITES) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # pip 25.1 is the first that reads dependency groups. The stamps are renewed when pyproject.toml changes.
 $(VENV)/.pip:
