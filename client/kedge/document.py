@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
 
-from kedge.errors import InputError, Reason, Refusal, VerificationError
+from kedge.errors import InputError, Reason, Refusal, VerificationError, one_line
 
 __all__ = [
     "DocumentError",
@@ -48,9 +48,9 @@ class DocumentError(ValueError):
     """
 
     def __init__(self, path: str, problem: str) -> None:
-        super().__init__(f"{path}: {problem}" if path else problem)
-        self.path = path
-        self.problem = problem
+        self.path = one_line(path)
+        self.problem = one_line(problem)
+        super().__init__(f"{self.path}: {self.problem}" if path else self.problem)
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def load_json(data: bytes) -> Any:
 
 def format_time(moment: datetime) -> str:
     """Write an aware time as TUF does: ``2025-01-27T00:00:00Z``, whole seconds, UTC."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d{1,9})?Z", re.ASCII)

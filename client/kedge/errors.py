@@ -35,6 +35,7 @@ __all__ = [
     "StoreError",
     "ThresholdError",
     "VerificationError",
+    "one_line",
 ]
 
 
@@ -93,15 +94,22 @@ class Refusal:
     exhibits: tuple[bytes, ...] = ()
 
 
+def one_line(text: str) -> str:
+    """A text with everything that is not printable written as an escape: what somebody else wrote moves no cursor."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
+
+
 class KedgeError(Exception):
     """The root of the tree. ``str(error)`` is the one-line message."""
 
     exit_code = ExitCode.COULD_NOT
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = one_line(message)
+        self.hint = one_line(hint) if hint is not None else None
+        super().__init__(self.message)
 
 
 class InputError(KedgeError):

@@ -86,8 +86,8 @@ def parse(data: bytes, kind: type[T], *, file: str) -> Parsed[T]:
     return Parsed(file=file, data=data, payload=payload, signed=metadata.signed, signatures=metadata.signatures)
 
 
-Checked: TypeAlias = dict[tuple[str, str], bool]
-"""Which signatures over one payload have been checked, and are right: by the key's material and the signature."""
+Checked: TypeAlias = dict[tuple[str, str, str], bool]
+"""Which signatures over one payload have been checked, and are right: by scheme, the key's material and signature."""
 
 
 def require_threshold(
@@ -144,7 +144,8 @@ def count_signatures(
             continue
         material = _material(key)
         try:
-            right = _is_right(key, signature, parsed.payload, (material, signature.signature), checked)
+            name = (key.scheme, material, signature.signature)
+            right = _is_right(key, signature, parsed.payload, name, checked)
         except UnsupportedLibraryError:
             unsupported.add(key.scheme)
             continue
@@ -161,7 +162,7 @@ def count_signatures(
 
 
 def _is_right(
-    key: SSlibKey, signature: Signature, payload: bytes, name: tuple[str, str], checked: Checked | None
+    key: SSlibKey, signature: Signature, payload: bytes, name: tuple[str, str, str], checked: Checked | None
 ) -> bool:
     if checked is not None and name in checked:
         return checked[name]

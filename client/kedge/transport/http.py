@@ -157,13 +157,20 @@ class HttpTransport:
                 if response.status not in _REDIRECTS:
                     return self._answer(url, response, max_bytes, deadline)
                 _drain(response)
-                location = urljoin(url, response.headers.get("Location", ""))
-                if _origin(location) not in self._redirect_origins:
-                    raise redirected(url, location)
-                url = location
+                url = self._redirect(url, response.headers.get("Location", ""))
             finally:
                 response.release_conn()
         raise FetchError(f"{url}: more than {self._limits.redirects} redirects", hint="try another mirror")
+
+    def _redirect(self, url: str, location: str) -> str:
+        try:
+            target = urljoin(url, location)
+            allowed = _origin(target) in self._redirect_origins
+        except ValueError:  # no URL at all
+            raise redirected(url, location) from None
+        if not allowed:
+            raise redirected(url, target)
+        return target
 
     def _request(self, url: str, deadline: Deadline) -> urllib3.BaseHTTPResponse:
         headers = {"User-Agent": f"kedge/{__version__}", "Accept-Encoding": "identity"}
