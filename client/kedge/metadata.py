@@ -215,12 +215,16 @@ def _material(key: SSlibKey) -> str:
 
 @lru_cache(maxsize=512)
 def _material_of(keytype: str, public: str) -> str:
-    text = f"{keytype}:{public.lower()}"
-    if public.lstrip().startswith("-----BEGIN"):
-        # Two PEM texts may hold one key: only its canonical DER tells.
+    # Two texts may hold one key: PEM is read past what stands before it, and hexadecimal digits past blanks. Only what
+    # the key's own reader makes of them tells.
+    text = f"{keytype}:{public}"
+    if "-----BEGIN" in public:
         with suppress(ValueError, UnsupportedAlgorithm):
             loaded = load_pem_public_key(public.encode())
             text = loaded.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo).hex()
+    else:
+        with suppress(ValueError):
+            text = f"{keytype}:{bytes.fromhex(public).hex()}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 

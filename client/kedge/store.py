@@ -158,24 +158,6 @@ class Store:
         _sync(self.folder / "blobs", os.O_RDONLY | os.O_DIRECTORY)
         self._fresh.clear()
 
-    def remove(self) -> None:
-        """Remove everything that is kept here, floors included.
-
-        Raises:
-            StoreError: the disk refuses.
-        """
-        if not self.folder.is_dir():
-            return
-        with _blaming(self.folder):
-            with self._locked():
-                for name in (STATE, PREVIOUS, FLOORS):
-                    (self.folder / name).unlink(missing_ok=True)
-                self._clear(set(), keep=0)
-            for path in (self.folder / "blobs", self.folder / "lock"):
-                with contextlib.suppress(FileNotFoundError):
-                    path.rmdir() if path.is_dir() else path.unlink()
-            self.folder.rmdir()
-
     @contextmanager
     def _locked(self) -> Iterator[None]:
         from filelock import FileLock, Timeout  # only a writer with news needs it
@@ -191,7 +173,7 @@ class Store:
                 hint="see what else runs kedge with this state folder",
             ) from error
 
-    def _clear(self, named: set[str], *, keep: int = MAX_UNNAMED_BLOBS) -> None:
+    def _clear(self, named: set[str]) -> None:
         for entry in os.scandir(self.folder):
             if entry.name.startswith((f".{STATE}", f".{FLOORS}")):  # left by a writer that was killed: we hold the lock
                 Path(entry).unlink(missing_ok=True)
@@ -199,10 +181,10 @@ class Store:
         if not blobs.is_dir():
             return
         unnamed = [entry for entry in os.scandir(blobs) if entry.name not in named]
-        if len(unnamed) <= keep:
+        if len(unnamed) <= MAX_UNNAMED_BLOBS:
             return
         unnamed.sort(key=lambda entry: entry.stat(follow_symlinks=False).st_mtime)
-        for entry in unnamed[: len(unnamed) - keep]:
+        for entry in unnamed[: len(unnamed) - MAX_UNNAMED_BLOBS]:
             with contextlib.suppress(FileNotFoundError):
                 Path(entry).unlink()
 

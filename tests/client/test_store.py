@@ -232,11 +232,3 @@ def test_what_a_killed_writer_left_behind_is_cleared_away(store: Store) -> None:
         store.keep(b"%d" % number)
     put(store, b"two")
     assert not list(store.folder.rglob(".*"))
-
-
-def test_removing_leaves_nothing(store: Store) -> None:
-    store.remove()
-    store.keep(b"bytes")
-    put(store, b"one")
-    store.remove()
-    assert not store.folder.exists()

@@ -61,7 +61,11 @@ def open_pool(mirror: Mirror, connections: int, sockets: Sockets) -> urllib3.Poo
     try:
         pool = _proxied(proxy, options) if proxy is not None else urllib3.PoolManager(**options)
     except (HTTPError, ValueError) as error:
-        raise InputError(f"the proxy {_bare(proxy or '')} of the environment cannot be used: {error}") from error
+        # Its text may hold a password in any place of a URL that is none: it is not shown.
+        raise InputError(
+            "the proxy that the environment names cannot be used: expected http://host:port",
+            hint="check https_proxy, http_proxy and all_proxy",
+        ) from error
     pool.pool_classes_by_scheme = _watched(sockets)
     return pool
 

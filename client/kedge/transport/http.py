@@ -252,5 +252,5 @@ def _retry_after_s(headers: urllib3.HTTPHeaderDict) -> float | None:
         # A date is meant by the server's clock, which it states itself: this machine's may be wrong.
         until, now = parsedate_to_datetime(value), parsedate_to_datetime(headers.get("Date", ""))
         return max(0.0, (until - now).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
