@@ -111,9 +111,21 @@ def shipped() -> list[str]:
 
 
 def configured(config_folder: Path) -> list[str]:
-    """The names of the anchors that were added below ``config_folder``."""
+    """The names of the anchors that were added below ``config_folder``.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
     folder = config_folder / "anchors"
-    return sorted(path.name for path in folder.iterdir() if _NAME.fullmatch(path.name)) if folder.is_dir() else []
+    try:
+        return sorted(path.name for path in folder.iterdir() if _NAME.fullmatch(path.name))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be read: {(error.strerror or str(error)).lower()}",
+            hint="set KEDGE_CONFIG_DIR to a folder of this user",
+        ) from error
 
 
 def names(config_folder: Path) -> list[str]:
@@ -127,9 +139,10 @@ def load(name: str, config_folder: Path) -> Anchor:
     Raises:
         InputError: there is none of that name, or its files cannot be read.
     """
-    for folder in (config_folder / "anchors" / name, _SHIPPED / name):
-        if _NAME.fullmatch(name) and folder.is_dir():
-            return _read(name, folder)
+    if name in configured(config_folder):
+        return _read(name, config_folder / "anchors" / name)
+    if name in shipped():
+        return _read(name, _SHIPPED / name)
     known = ", ".join(names(config_folder))
     raise InputError(f"there is no anchor named {name!r}", hint=f"known anchors: {known}; kedge anchor add adds one")
 

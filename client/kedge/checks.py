@@ -201,7 +201,11 @@ def accept_snapshot(state: TrustedState, data: bytes, freshness: Freshness) -> T
     floors = replace(
         state.floors,
         snapshot=OnlineFloor(version=new.signed.version, keys=count.materials),
-        roles={name.removesuffix(".json"): entry.version for name, entry in sorted(new.signed.meta.items())},
+        roles={
+            name.removesuffix(".json"): entry.version
+            for name, entry in sorted(new.signed.meta.items())
+            if name.endswith(".json")
+        },
     )
     return replace(state, snapshot=new, floors=floors)
 

@@ -55,9 +55,17 @@ class LockedAnchor:
         return cls(initial_root=sha256_hex(first.data), root=sha256_hex(last.data), floors=state.floors)
 
     def merged(self, other: LockedAnchor) -> LockedAnchor:
-        """The higher of two; the root is that of the higher root version."""
-        newer = other if other.floors.root > self.floors.root else self
-        return replace(newer, floors=self.floors.raised_to(other.floors))
+        """The higher of two. Where the newer root came with other online keys, the older one's floors are void."""
+        newer, older = (other, self) if other.floors.root > self.floors.root else (self, other)
+        replaced = newer.floors.root > older.floors.root and _vouchers(newer.floors) != _vouchers(older.floors)
+        floors = older.floors.without_online() if replaced else older.floors
+        return replace(newer, floors=newer.floors.raised_to(floors))
+
+
+def _vouchers(floors: Floors) -> tuple[frozenset[str], ...]:
+    return tuple(
+        frozenset(floor.keys) if floor is not None else frozenset() for floor in (floors.timestamp, floors.snapshot)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,13 +102,12 @@ class Lock:
         """What is locked in either, at the higher floors.
 
         Raises:
-            InputError: they lock one anchor to different initial roots, or to different roots of one version.
+            InputError: they lock one anchor to different roots of one version.
         """
         anchors = dict(self.anchors)
         for name, theirs in other.anchors.items():
             ours = anchors.get(name, theirs)
-            same_version = ours.floors.root == theirs.floors.root
-            if ours.initial_root != theirs.initial_root or (same_version and ours.root != theirs.root):
+            if ours.floors.root == theirs.floors.root and ours.root != theirs.root:
                 raise InputError(
                     f"{self.file} and {other.file} lock the anchor {name} to different roots",
                     hint="one of them is of another repository: find out which, and remove its entry",

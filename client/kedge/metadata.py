@@ -6,8 +6,8 @@ python-tuf's Metadata API does the modelling; this module stands in front of it 
   place (``timestamp.json: signed.meta: is missing``) and no liberty of a JSON parser survives.
 - The payload that signatures are checked over is the canonical form of what was *received*, not of what a model made
   of it: fields that nobody knows stay signed.
-- Behind, signatures are counted as TUF 1.0.34 §5 asks: keyids are opaque, a signature that is empty, unknown or by a
-  key type that is not read here counts nothing, and one key's material under two keyids counts once.
+- Behind, signatures are counted as TUF 1.0.34 §5 asks: keyids are opaque, a signature that is empty or unknown, or
+  by an OpenPGP key, counts nothing, and one key's material under two keyids counts once.
 
 Source: TUF 1.0.34 §4 (formats) and §5.3.4, §5.4.2, §5.5.3, §5.6.3 (arbitrary software attack checks).
 """

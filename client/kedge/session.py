@@ -73,8 +73,8 @@ class Session:
         """Give what is held under a name."""
         if step.area is Area.TARGETS:
             digest = self._targets.get(step.name)
-        elif step.name.endswith(".root") and step.name[:-5].isdecimal():
-            index = int(step.name[:-5]) - self.initial.root.version
+        elif step.area is Area.ROOTS:
+            index = int(step.name) - self.initial.root.version
             digest = self._roots[index] if 0 < index < len(self._roots) else None
         else:
             digest = self._metadata.get(step.name)
@@ -88,7 +88,7 @@ class Session:
         self._reached = step.state
         if step.area is Area.TARGETS:
             self._targets[step.name] = digest
-        elif not step.name.endswith(".root"):
+        elif step.area is Area.METADATA:
             self._metadata[step.name] = digest
         if self._keep:
             try:
@@ -120,7 +120,9 @@ class Session:
         """
         self._settled = True
         if fetched is not None:
-            self.fetched, self.source = fetched, source
+            self.fetched = fetched
+            # A folder's name may hold bytes that are no UTF-8.
+            self.source = source.encode("utf-8", "backslashreplace").decode() if source is not None else None
 
     @property
     def has_news(self) -> bool:
@@ -165,8 +167,13 @@ class Session:
         ours = self._record(state)
         theirs = present.records[0] if present.records and self._is_whole(present.records[0]) else None
         if theirs is not None and _online(theirs) == _online(ours):
-            ours = replace(ours, roles={**theirs.roles, **ours.roles}, targets={**theirs.targets, **ours.targets})
-        elif theirs is not None and _reach(theirs) > _reach(ours):
+            ours = replace(
+                ours,
+                roots=theirs.roots if theirs.floors.root > ours.floors.root else ours.roots,
+                roles={**theirs.roles, **ours.roles},
+                targets={**theirs.targets, **ours.targets},
+            )
+        elif theirs is not None and _reach(theirs, state) > _reach(ours, state):
             ours = theirs
         same_set = theirs is not None and theirs.blobs() == ours.blobs()
         ours = replace(ours, floors=floors)
@@ -288,10 +295,12 @@ def _online(record: StateRecord) -> tuple[tuple[str, str | None], ...]:
     return (("timestamp", record.timestamp), ("snapshot", record.snapshot))
 
 
-def _reach(record: StateRecord) -> tuple[int, int, int]:
-    timestamp = record.floors.timestamp.version if record.floors.timestamp is not None else 0
+def _reach(record: StateRecord, state: TrustedState) -> tuple[int, int, int]:
+    floors = record.floors
+    void = floors.root <= state.root.version and checks.keys_replaced(state.root, floors)
+    timestamp = floors.timestamp.version if floors.timestamp is not None and not void else 0
     parts = (record.timestamp, record.snapshot, record.roles.get("targets"))
-    return record.floors.root, timestamp, sum(part is not None for part in parts)
+    return floors.root, timestamp, sum(part is not None for part in parts)
 
 
 def _is_recent(stored: StateRecord, new: StateRecord) -> bool:

@@ -42,10 +42,12 @@ MISSING: Final = Missing.MISSING
 
 
 class Area(Enum):
-    """The two halves of a repository; a mirror says where each of them lies."""
+    """The two halves of a repository, of which a mirror says where each lies; and what is held of the roots."""
 
     METADATA = "metadata"
     TARGETS = "targets"
+    ROOTS = "roots"
+    """Not of a mirror: what is held of the chain of roots, by version."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -66,7 +68,8 @@ class Fetch:
 
     With ``again``, an answer that was asked ahead does not count: the file may have come to be since. ``judge`` tells a
     transport that has several sources which of their answers are right, and which is the newest; what it chooses is
-    checked all the same. A file is ``mutable`` where sources may honestly differ: then all of them are asked.
+    checked all the same. A file is ``mutable`` where sources may honestly differ: then all of them are asked. That it
+    is missing is an honest answer for the next root alone.
     """
 
     area: Area
@@ -76,11 +79,12 @@ class Fetch:
     again: bool = False
     judge: Judge | None = field(default=None, compare=False)
     mutable: bool = False
+    may_be_missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """Ask for what may be held from before: metadata by ``N.root`` or role name, targets by target path."""
+    """Ask for what may be held from before: roots by version, metadata by role name, targets by path."""
 
     area: Area
     name: str

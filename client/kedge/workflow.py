@@ -27,7 +27,7 @@ from functools import partial
 from typing import TypeAlias, TypeVar
 from urllib.parse import quote
 
-from tuf.api.metadata import Root, TargetFile, Targets, Timestamp
+from tuf.api.metadata import MetaFile, Root, TargetFile, Targets, Timestamp
 
 from kedge import checks
 from kedge.checks import Freshness
@@ -82,7 +82,7 @@ def restore(state: TrustedState, freshness: Freshness) -> Workflow[TrustedState]
 
     A file that is refused here was damaged on this machine or is superseded; the repository is asked for it again.
     """
-    while isinstance(held := (yield Recall(Area.METADATA, f"{state.root.version + 1}.root")), bytes):
+    while isinstance(held := (yield Recall(Area.ROOTS, str(state.root.version + 1))), bytes):
         try:
             state = checks.accept_root(state, held)
         except VerificationError:
@@ -124,6 +124,7 @@ def refresh(
     limits = limits or Limits()
     recorded = tuple(recorded)
     state = state.raise_floors(Floors(root=max((floors.root for floors in recorded), default=0)))
+    started = state.root.version
     state = yield from _update_root(state, limits)
     gate = gate or _let_pass
     try:
@@ -131,11 +132,12 @@ def refresh(
     except VerificationError as error:
         if error.refusal.reason is not Reason.SIGNATURES or not limits.root_window:
             raise
-        # A new root may have been published between two requests: ask once more, in order, before refusing.
+        # A new root may have been published between two requests: ask once more, in order, before refusing. Or the
+        # timestamp was asked ahead, before a root that is known now replaced its key.
         newer = yield from _update_root(state, replace(limits, root_window=0), again=True)
-        if newer.root.version == state.root.version:
+        if newer.root.version == started:
             raise
-    return (yield from _update_rest(newer, freshness, recorded, limits, gate))
+    return (yield from _update_rest(newer, freshness, recorded, limits, gate, again=True))
 
 
 def find(state: TrustedState, path: str, freshness: Freshness, *, limits: Limits | None = None) -> Workflow[Found]:
@@ -199,12 +201,12 @@ def _update_root(state: TrustedState, limits: Limits, *, again: bool = False) ->
     # §5.3.3 ask for one root after the other until there is no next one
     for _ in range(limits.root_rotations):
         request = _root_request(state.root.version + 1, limits)
-        answer = yield replace(request, ahead=ahead, again=again, mutable=True, judge=partial(_judge_root, state))
+        answer = yield replace(request, ahead=ahead, again=again, judge=partial(_judge_root, state))
         if not isinstance(answer, bytes):
             return state
         state = checks.accept_root(state, answer)
         # §5.3.8 keep it
-        yield Accepted(Area.METADATA, f"{state.root.version}.root", answer, state)
+        yield Accepted(Area.ROOTS, str(state.root.version), answer, state)
         # A chain has begun: take it in windows.
         ahead = tuple(_root_request(state.root.version + step, limits) for step in range(2, limits.root_window + 1))
     # §5.3.3 the limit on roots is an error: what comes after it may have revoked the key that signs next
@@ -228,15 +230,21 @@ def opening(root: int, limits: Limits, *, cold: bool) -> tuple[Fetch, ...]:
 
 
 def _root_request(version: int, limits: Limits) -> Fetch:
-    return Fetch(Area.METADATA, f"{version}.root.json", limits.root_bytes)
+    return Fetch(Area.METADATA, f"{version}.root.json", limits.root_bytes, mutable=True, may_be_missing=True)
 
 
 def _timestamp_request(limits: Limits) -> Fetch:
-    return Fetch(Area.METADATA, "timestamp.json", limits.timestamp_bytes)
+    return Fetch(Area.METADATA, "timestamp.json", limits.timestamp_bytes, mutable=True)
 
 
 def _update_rest(
-    state: TrustedState, freshness: Freshness, recorded: tuple[Floors, ...], limits: Limits, gate: Gate
+    state: TrustedState,
+    freshness: Freshness,
+    recorded: tuple[Floors, ...],
+    limits: Limits,
+    gate: Gate,
+    *,
+    again: bool = False,
 ) -> Workflow[TrustedState]:
     gate(Phase.ROOT, state)
     checks.check_final_root(state)
@@ -244,15 +252,17 @@ def _update_rest(
     freshness = freshness.above(state.floors)
     # §5.3.10 freeze: the final root must not have expired
     checks.require_unexpired(state.roots[-1], Root.type, freshness)
-    state = yield from _update_timestamp(state, freshness, limits, gate)
+    state = yield from _update_timestamp(state, freshness, limits, gate, again=again)
     state = yield from _update_snapshot(state, freshness, limits, gate)
     return (yield from _update_role(state, Targets.type, state.root, freshness, limits))
 
 
-def _update_timestamp(state: TrustedState, freshness: Freshness, limits: Limits, gate: Gate) -> Workflow[TrustedState]:
+def _update_timestamp(
+    state: TrustedState, freshness: Freshness, limits: Limits, gate: Gate, *, again: bool
+) -> Workflow[TrustedState]:
     # §5.4.1 fetch
     judge = partial(_judge_timestamp, state, freshness)
-    data = yield from _fetch(replace(_timestamp_request(limits), mutable=True, judge=judge))
+    data = yield from _fetch(replace(_timestamp_request(limits), judge=judge, again=again))
     accepted = checks.accept_timestamp(state, data, freshness)
     gate(Phase.TIMESTAMP, accepted)
     if accepted is not state:
@@ -272,7 +282,7 @@ def _update_snapshot(state: TrustedState, freshness: Freshness, limits: Limits, 
         return state
     # §5.5.1 fetch
     prefix = f"{meta.version}." if state.root.consistent_snapshot else ""
-    request = Fetch(Area.METADATA, f"{prefix}snapshot.json", meta.length or limits.snapshot_bytes)
+    request = Fetch(Area.METADATA, f"{prefix}snapshot.json", _bound(meta, limits.snapshot_bytes))
     accept = partial(checks.accept_snapshot, state, freshness=freshness)
     data = yield from _fetch(replace(request, judge=_passing(accept)))
     state = checks.accept_snapshot(state, data, freshness)
@@ -301,13 +311,18 @@ def _update_role(
             pass  # superseded or damaged: the repository has the right one
     # §5.6.1 fetch
     prefix = f"{meta.version}." if state.root.consistent_snapshot else ""
-    request = Fetch(Area.METADATA, f"{prefix}{quote(role, safe='')}.json", meta.length or limits.targets_bytes)
+    request = Fetch(Area.METADATA, f"{prefix}{quote(role, safe='')}.json", _bound(meta, limits.targets_bytes))
     accept = partial(checks.accept_role, state, role=role, delegator=delegator, freshness=freshness)
     data = yield from _fetch(replace(request, judge=_passing(accept)))
     state = checks.accept_role(state, data, role, delegator, freshness)
     # §5.6.6 keep it
     yield Accepted(Area.METADATA, role, data, state)
     return state
+
+
+def _bound(meta: MetaFile, limit: int) -> int:
+    """The most that is read: what the metadata says, and never more than the limit."""
+    return limit if meta.length is None else min(meta.length, limit)
 
 
 def _signed(state: TrustedState, delegator: str | None) -> Root | Targets:

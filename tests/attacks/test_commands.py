@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from kedge import anchor as anchors
+from kedge.anchor import Anchor
+from kedge.transport import Mirror
 from support.server import (
     Behaviour,
     HostileServer,
@@ -38,7 +41,6 @@ class Command:
         self.state = folder / "state" / "test"
         self.repo = RepositorySimulator(now=datetime.now(UTC).replace(microsecond=0), root=(2, 3))
         self.repo.publish()
-        (folder / "root.json").write_bytes(self.repo.initial_root)
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
@@ -51,10 +53,14 @@ class Command:
         command = [sys.executable, "-m", "kedge", *arguments]
         return subprocess.run(command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL)
 
-    def anchor(self, mirror: str) -> None:
-        root = str(self.folder / "root.json")
-        done = self("anchor", "add", "test", "--root", root, "--mirror", mirror, "--registry", "registry.example")
-        assert done.returncode == 0, done.stderr
+    def anchor(self, mirror: str, **options: Any) -> None:
+        made = Anchor(
+            name="test",
+            initial_root=self.repo.initial_root,
+            mirrors=(Mirror(url=mirror, **options),),
+            registries=("registry.example",),
+        )
+        anchors.add(made, self.folder / "config")
 
     def refresh(self) -> dict[str, Any]:
         done = self("refresh", "--anchor", "test", "--json")
@@ -208,3 +214,39 @@ def test_b_a_mirrors_folder_that_is_not_there(kedge: Command) -> None:
     kedge.refused(1, "there is no such folder")
     kedge.repo.write(mirror)
     kedge.refresh()
+
+
+@pytest.mark.usefixtures("server")
+def test_b_an_answer_from_state_is_refused_where_a_refresh_is_required(kedge: Command, server: HostileServer) -> None:
+    assert kedge.refresh()
+    server.misbehave("*", status(401))
+    done = kedge("refresh", "--anchor", "test", "--json")
+    assert done.returncode == 0
+    assert '"refreshed":false' in done.stdout.replace(" ", "")
+    assert "not refreshed" in done.stderr
+    kedge.refused(1, "2.root.json: the server answers 401", options=("--require-refresh",))
+    server.behave()
+    assert kedge("refresh", "--anchor", "test", "--require-refresh").returncode == 0
+
+
+def test_a_credentials_come_from_a_file_and_are_shown_nowhere(kedge: Command) -> None:
+    secret = kedge.folder / "credentials"
+    secret.write_text("bearer hush-hush-token\n")
+    with HostileServer(kedge.repo) as server:
+        kedge.anchor(server.url, credentials_file=str(secret))
+        answer = kedge.refresh()
+        assert {request.headers["authorization"] for request in server.requests} == {"Bearer hush-hush-token"}
+        shown = [json.dumps(answer), kedge("anchor", "show", "test").stdout, kedge("status", "--anchor", "test").stdout]
+        server.misbehave("*", status(401))
+        shown.append(kedge.refused(1, "answers 401", options=("--require-refresh",)))
+    kept = [path.read_text(errors="replace") for path in (kedge.folder / "state").rglob("*") if path.is_file()]
+    assert "hush" not in "".join([*shown, *kept])
+
+
+def test_a_credentials_in_an_address_are_refused_and_not_shown(kedge: Command) -> None:
+    root = kedge.folder / "root.json"
+    root.write_bytes(kedge.repo.initial_root)
+    done = kedge("anchor", "add", "test", "--root", str(root), "--mirror", "https://user:hush@mirror.example")
+    assert done.returncode == 2
+    assert "holds no credentials" in done.stderr
+    assert "hush" not in done.stdout + done.stderr

@@ -100,10 +100,12 @@ def test_a14_a_server_that_never_finishes_is_given_up(
     world: World, server: HostileServer, path: str, behaviour: Behaviour
 ) -> None:
     server.misbehave(path, behaviour)
-    with client_of(world, server.url, timeout_s=0.5) as client:
+    # The last of the files is reached in time on a slow machine, too.
+    timeout_s = 3 if path.endswith("targets.json") else 0.5
+    with client_of(world, server.url, timeout_s=timeout_s) as client:
         error = world.refused(
             path,
-            "no complete answer within the 0.5 seconds allowed",
+            f"no complete answer within the {timeout_s} seconds allowed",
             kind=FetchError,
             run=lambda: client.target(KEYS),
         )
@@ -290,7 +292,6 @@ def test_a25_roots_that_were_missing_when_they_were_asked_ahead_are_asked_for_ag
     def publish(exchange: Exchange) -> None:
         while not ahead <= set(server.paths):
             exchange.wait(0.01)
-        exchange.wait(0.1)  # until those answers are out
         with world.repo.edit("root"):
             pass
         world.repo.rotate("timestamp")

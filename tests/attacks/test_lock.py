@@ -194,7 +194,7 @@ def test_merging_two_locks_takes_the_higher_floor_of_each(locked: tuple[World, P
     assert merged.anchors == theirs.merged(ours).anchors
     assert merged.anchors["test"].floors.timestamp == theirs.anchors["test"].floors.timestamp
     assert set(merged.anchors) == {"test", "other"}
-    foreign = Lock(anchors={"test": replace(ours.anchors["test"], initial_root="0" * 64)}, file="theirs.lock")
+    foreign = Lock(anchors={"test": replace(ours.anchors["test"], root="0" * 64)}, file="theirs.lock")
     with pytest.raises(InputError, match=r"theirs\.lock lock the anchor test to different roots"):
         ours.merged(foreign)
 

@@ -42,7 +42,8 @@ def test_a25_the_root_is_asked_for_once_more_and_not_for_ever(world: World) -> N
     world.repo.rotate("timestamp")
     world.repo.sign("timestamp", signers=stolen)
     world.refused("timestamp.json: signed by 0 of the 1 keys that root version 2", reason=Reason.SIGNATURES)
-    assert world.mirror.requests.count("metadata/timestamp.json") == 1
+    # Once more, since it may have been asked ahead of the root that replaced its key.
+    assert world.mirror.requests.count("metadata/timestamp.json") == 2
     assert world.mirror.requests.count("metadata/3.root.json") == 2
     world.repo.publish()
     assert world.keys() == b"the keys"

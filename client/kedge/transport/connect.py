@@ -92,9 +92,12 @@ def credentials(mirror: Mirror) -> dict[str, str]:
 
 
 def _from_netrc(host: str) -> dict[str, str]:
-    path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
-    if not path.is_file():
-        return {}
+    try:
+        path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
+        if not path.is_file():
+            return {}
+    except (OSError, RuntimeError):
+        return {}  # no home, or one that is another user's: there are no credentials in it
     try:
         entry = netrc.netrc(path).authenticators(host)
     except netrc.NetrcParseError as error:
@@ -152,12 +155,20 @@ def _bare(proxy: str) -> str:
 
 
 def _watched(sockets: Sockets) -> dict[str, type[urllib3.HTTPConnectionPool]]:
+    # _new_conn is where urllib3 makes the socket: before a proxy's answer to CONNECT and before TLS, both of which may
+    # take for ever. What connect() leaves may be another socket (TLS), so that is held as well.
     class Plain(urllib3.connection.HTTPConnection):
-        def connect(self) -> None:
-            super().connect()
-            sockets.add(self.sock)
+        def _new_conn(self) -> socket.socket:
+            made = super()._new_conn()
+            sockets.add(made)
+            return made
 
     class Secure(urllib3.connection.HTTPSConnection):
+        def _new_conn(self) -> socket.socket:
+            made = super()._new_conn()
+            sockets.add(made)
+            return made
+
         def connect(self) -> None:
             super().connect()
             sockets.add(self.sock)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote
@@ -44,7 +46,10 @@ class DirectoryTransport:
         base = self._areas[request.area]
         path = base.joinpath(*map(_file_name, request.path.split("/")))
         try:
-            with path.open("rb") as file:
+            # Without O_NONBLOCK, a named pipe in the folder would be waited for as long as nobody writes to it.
+            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 a descriptor
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise FetchError(f"{path}: is no regular file")
                 data = file.read(request.max_bytes + 1)
         except (FileNotFoundError, NotADirectoryError):
             if not base.is_dir():

@@ -75,6 +75,7 @@ class HttpTransport:
         self._workers = ThreadPoolExecutor(self._limits.connections, thread_name_prefix="kedge-http")
         self._pending: dict[tuple[Area, str], Future[bytes | Missing]] = {}
         self._run: Deadline | None = None
+        self._watch = threading.Timer(0, self._sockets.shut)
         self._gone = threading.Event()
 
     @property
@@ -112,6 +113,11 @@ class HttpTransport:
             future.cancel()
         self._pending.clear()
         self._run = deadline
+        # Also what nobody waits for ends at the deadline: an answer that was asked ahead may never be wanted.
+        self._watch.cancel()
+        self._watch = threading.Timer(deadline.remaining_s(), self._sockets.shut)
+        self._watch.daemon = True
+        self._watch.start()
 
     def _ask_ahead(self, requests: Sequence[Fetch], deadline: Deadline) -> None:
         for ahead in requests:
@@ -121,6 +127,7 @@ class HttpTransport:
     def close(self) -> None:
         """Give up what is under way, and every connection."""
         self._gone.set()
+        self._watch.cancel()
         self._sockets.shut()
         self._workers.shutdown(wait=False, cancel_futures=True)
         self._pool.clear()
@@ -156,7 +163,7 @@ class HttpTransport:
             try:
                 if response.status not in _REDIRECTS:
                     return self._answer(url, response, max_bytes, deadline)
-                _drain(response)
+                _drain(response, deadline)
                 url = self._redirect(url, response.headers.get("Location", ""))
             finally:
                 response.release_conn()
@@ -193,7 +200,7 @@ class HttpTransport:
         status = response.status
         if status == HTTPStatus.OK:
             return self._body(url, response, max_bytes, deadline)
-        _drain(response)
+        _drain(response, deadline)
         if status in (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN):
             return MISSING
         fault = refused_status(url, status)
@@ -234,12 +241,12 @@ def _origin(url: str) -> tuple[str, str]:
     return parts.scheme.lower(), parts.netloc.lower()
 
 
-def _drain(response: urllib3.BaseHTTPResponse) -> None:
+def _drain(response: urllib3.BaseHTTPResponse, deadline: Deadline) -> None:
     # A short body is read to its end, so that the connection can be used again; a long one is not worth that.
     size = 0
     while chunk := response.read1(_DRAIN_BYTES):
         size += len(chunk)
-        if size > _DRAIN_BYTES:
+        if size > _DRAIN_BYTES or not deadline.remaining_s():
             response.close()
             return
 

@@ -48,6 +48,7 @@ class MirrorsTransport:
         self._patience_s = patience_s
         self._workers = ThreadPoolExecutor(len(self._mirrors), thread_name_prefix="kedge-mirror")
         self._run: Deadline | None = None
+        self._silence = f"did not answer within {patience_s:g} seconds of the others"
         self._busy: dict[int, Future[bytes | Missing]] = {}
         self._notices: dict[str, None] = {}
 
@@ -77,14 +78,7 @@ class MirrorsTransport:
         self._enter(deadline)
         if request.mutable:
             return self._choose(request, self._ask_all(request, deadline))
-        failed: list[_Answer] = []
-        for mirror in self._free():
-            answer = _weigh(mirror, self._submit(mirror, request, deadline), request.judge)
-            if isinstance(answer.data, bytes):
-                self._blame(failed)
-                return answer.data
-            failed.append(answer)
-        return self._none_of(failed)
+        return self._first_right(request, deadline)
 
     def close(self) -> None:
         """Give up what is under way, at every mirror."""
@@ -115,17 +109,43 @@ class MirrorsTransport:
                 break
             if any(not isinstance(answer.data, KedgeError) for answer in answers):
                 until = min(until, time.monotonic() + self._patience_s)
+        self._leave({future: asked[future] for future in waiting})
         for future in waiting:
-            self._busy[id(asked[future])] = future
-            self._note(asked[future], f"did not answer within {self._patience_s:g} seconds of the others")
+            self._note(asked[future], self._silence)
         order = {id(mirror): index for index, mirror in enumerate(self._mirrors)}
         return sorted(answers, key=lambda answer: order[id(answer.mirror)])
+
+    def _first_right(self, request: Fetch, deadline: Deadline) -> bytes | Missing:
+        """Take the first copy that verifies; a mirror that is slow is overtaken by the next one."""
+        queue, failed = self._free(), list[_Answer]()
+        asked: dict[Future[bytes | Missing], Transport] = {}
+        while (queue or asked) and deadline.remaining_s():
+            if queue:
+                mirror = queue.pop(0)
+                asked[self._submit(mirror, request, deadline)] = mirror
+            patience_s = min(self._patience_s, deadline.remaining_s()) if queue else deadline.remaining_s()
+            done = wait(asked, timeout=patience_s, return_when=FIRST_COMPLETED).done
+            if not done:
+                for mirror in asked.values():
+                    self._note(mirror, self._silence)
+            for future in done:
+                answer = _weigh(asked.pop(future), future, request.judge)
+                if isinstance(answer.data, bytes):
+                    self._leave(asked)
+                    self._blame(failed)
+                    return answer.data
+                failed.append(answer)
+        self._leave(asked)
+        return self._none_of(request, failed)
+
+    def _leave(self, asked: dict[Future[bytes | Missing], Transport]) -> None:
+        self._busy.update({id(mirror): future for future, mirror in asked.items()})
 
     def _choose(self, request: Fetch, answers: list[_Answer]) -> bytes | Missing:
         right = [answer for answer in answers if answer.merit is not None]
         wrong = [answer for answer in answers if isinstance(answer.data, KedgeError)]
         if not right:
-            return self._none_of(answers)
+            return self._none_of(request, answers)
         best = max(right, key=lambda answer: answer.merit or Merit(0))
         self._check_agreement(request, best, right)
         for answer in right:
@@ -144,10 +164,12 @@ class MirrorsTransport:
             if same_version and other.merit and best.merit and other.merit.identity != best.merit.identity:
                 raise _conflict(request, best, other)
 
-    def _none_of(self, answers: Sequence[_Answer]) -> Missing:
+    def _none_of(self, request: Fetch, answers: Sequence[_Answer]) -> Missing:
         """Decide where no mirror has the file: it is missing, or the gravest of what went wrong."""
         faults = [answer.data for answer in answers if isinstance(answer.data, KedgeError)]
-        if any(answer.data is MISSING for answer in answers):
+        # Where a file must be there, a mirror that lacks it does not excuse another one that serves a wrong one.
+        excused = request.may_be_missing or not any(isinstance(fault, VerificationError) for fault in faults)
+        if excused and any(answer.data is MISSING for answer in answers):
             self._blame(answer for answer in answers if isinstance(answer.data, KedgeError))
             return MISSING
         if not faults:
