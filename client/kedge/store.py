@@ -100,12 +100,12 @@ class Store:
         digest = hashlib.sha256(data).hexdigest()
         path = self.folder / "blobs" / digest
         with _blaming(self.folder):
+            self._fresh.add(digest)  # also what another process wrote a moment ago: its sync may not have come yet
             if self.blob(digest) is not None:
                 os.utime(path, follow_symlinks=False)  # in use again: not among the first to be cleared away
                 return digest
             _make_folder(path.parent, ours=True)
             _write(path, data, durable=False)
-            self._fresh.add(digest)
         return digest
 
     def keep_exhibit(self, data: bytes) -> Path:
