@@ -113,7 +113,7 @@ def _ratios(rows: Sequence[Row]) -> list[tuple[Row, float]]:
 
 def _print_rows(rows: Sequence[Row], ratios: Sequence[tuple[Row, float]]) -> None:
     of = {id(row): ratio for row, ratio in ratios}
-    sys.stdout.write(f"{'situation':34}{'client':12}{'ms':>8}{'least':>8}{'ratio':>7}{'MiB':>7}{'req':>5}{'conn':>5}\n")
+    sys.stdout.write(f"{'situation':36}{'client':12}{'ms':>8}{'least':>8}{'ratio':>7}{'MiB':>7}{'req':>5}{'conn':>5}\n")
     before: tuple[object, ...] = ()
     for row in rows:
         where = f"{row.roots} roots, {row.latency_ms} ms, {row.cache}, {row.mode}" if row.cell != before else ""
@@ -123,4 +123,4 @@ def _print_rows(rows: Sequence[Row], ratios: Sequence[tuple[Row, float]]) -> Non
         requests = "" if row.requests is None else str(row.requests)
         connections = "" if row.connections is None else str(row.connections)
         times = f"{row.wall_ms:8.1f}{row.min_ms:8.1f}"
-        sys.stdout.write(f"{where:34}{row.client:12}{times}{ratio:>7}{memory:>7}{requests:>5}{connections:>5}\n")
+        sys.stdout.write(f"{where:36}{row.client:12}{times}{ratio:>7}{memory:>7}{requests:>5}{connections:>5}\n")
