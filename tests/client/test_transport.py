@@ -379,7 +379,9 @@ def test_a_proxy_that_is_not_there_says_so(server: HostileServer, monkeypatch: p
 def test_a_proxy_that_is_no_address_is_the_users_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "gopher://127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "")
-    with pytest.raises(InputError, match="the proxy gopher://127"):
+    with pytest.raises(
+        InputError, match="the proxy that the environment names cannot be used: expected http://host:port"
+    ):
         HttpTransport(Mirror(url="http://127.0.0.1:1"))
 
 

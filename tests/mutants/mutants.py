@@ -45,6 +45,7 @@ TESTS = (
     "tests/client/test_workflow_targets.py",
     "tests/client/test_checks.py",
     "tests/client/test_signature_count.py",
+    "tests/client/test_transport_access.py::test_in_sequence_there_is_one_request_at_a_time_on_one_connection",
     "tests/attacks/test_lying_repository.py",
     "tests/attacks/test_rollback_after_change.py",
     "tests/attacks/test_documents.py",

@@ -13,7 +13,9 @@ is closed, so that no test waits for a server that is silent.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import socket
 import ssl
 import threading
 import zlib
@@ -48,6 +50,9 @@ __all__ = [
     "status",
     "wrong_length",
 ]
+
+
+_HANDSHAKE_S = 5
 
 
 class Serves(Protocol):
@@ -183,6 +188,7 @@ class HostileServer:
     ) -> None:
         self._server.stopping.set()
         self._server.shutdown()
+        self._server.hang_up()
         self._server.server_close()
         self._thread.join()
 
@@ -197,14 +203,29 @@ class _Server(ThreadingHTTPServer):
         self.tls = tls
         self.stopping = threading.Event()
         self.connections = count(1)
+        self._open: set[socket.socket] = set()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
+        request.settimeout(_HANDSHAKE_S)
         if self.tls is None:
-            super().finish_request(request, client_address)
+            self._serve(request, client_address)
             return
-        request.settimeout(5)
         with self.tls.wrap_socket(request, server_side=True) as secure:
-            super().finish_request(secure, client_address)
+            self._serve(secure, client_address)
+
+    def hang_up(self) -> None:
+        """End the reads of all connections that are kept alive: whoever waits for a request waits no more."""
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RD)
+
+    def _serve(self, connection: socket.socket, client_address: Any) -> None:
+        self._open.add(connection)
+        try:
+            if not self.stopping.is_set():
+                super().finish_request(connection, client_address)
+        finally:
+            self._open.discard(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients hang up on a server like this one: no reason to print anything."""
@@ -213,35 +234,19 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
-    timeout = 0.1
+    timeout = 60
 
     def setup(self) -> None:
         self.connection_number = next(self.server.connections)
         super().setup()
 
-    def handle_one_request(self) -> None:
-        # Idle connections are polled, so that the server's end is noticed.
-        while not self.server.stopping.is_set():
-            try:
-                first = self.rfile.peek(1)  # type: ignore[attr-defined]  # it is a BufferedReader
-            except TimeoutError:
-                self.rfile = self.connection.makefile("rb")  # a reader that timed out reads no more
-                continue
-            if not first:
-                break
-            self.connection.settimeout(5)
-            super().handle_one_request()
-            self.connection.settimeout(self.timeout)
-            return
-        self.close_connection = True
-
     def do_GET(self) -> None:
         owner = self.server.owner
         path = urlsplit(self.path).path.removeprefix("/")
+        exchange = Exchange(self, path, owner.honest(path))  # what it is when the log has the request
         owner.requests.append(
             Request(method=self.command, path=path, connection=self.connection_number, headers=dict(self.headers))
         )
-        exchange = Exchange(self, path, owner.honest(path))
         try:
             exchange.wait(owner.latency_s)
             owner.behaviour(path)(exchange)
