@@ -120,3 +120,14 @@ def test_counting_ends_at_the_threshold_unless_every_key_is_asked_for() -> None:
     parsed = timestamp({signer.public_key.keyid: signature(signer) for signer in signers})
     assert counted(listed, parsed, every=False) == 1
     assert counted(listed, parsed) == 3
+
+
+def test_what_was_checked_for_one_delegator_is_not_taken_for_another_scheme() -> None:
+    """One RSA key may be listed with one scheme here and with another one there: each has signatures of its own."""
+    signer = CryptoSigner.generate_rsa(size=2048)
+    key = signer.public_key
+    other = renamed(key, key.keyid, scheme="rsa-pkcs1v15-sha256")
+    parsed, checked = timestamp({key.keyid: signature(signer)}), dict[Any, bool]()
+    assert count_signatures(root(key), "timestamp", parsed, checked=checked).met
+    assert not count_signatures(root(other), "timestamp", parsed, checked=checked).met
+    assert count_signatures(root(key), "timestamp", parsed, checked=checked).met
