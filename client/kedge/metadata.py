@@ -247,6 +247,8 @@ _ESCAPE = re.compile(r'\\(?:["\\bfnrt]|u[0-9a-f]{4})')
 
 def _unescaped(match: re.Match[str]) -> str:
     escape = match[0]
+    if escape == "\\n":  # nearly all of them: the lines of PEM keys
+        return "\n"
     if escape in ('\\"', "\\\\"):
         return escape
     character: str = json.loads(f'"{escape}"')

@@ -155,20 +155,14 @@ def _bare(proxy: str) -> str:
 
 
 def _watched(sockets: Sockets) -> dict[str, type[urllib3.HTTPConnectionPool]]:
-    # _new_conn is where urllib3 makes the socket: before a proxy's answer to CONNECT and before TLS, both of which may
-    # take for ever. What connect() leaves may be another socket (TLS), so that is held as well.
+    # A proxy's CONNECT and TLS come before these hold the socket. Whoever waits for the answer still waits no longer
+    # than the deadline, and a thread that is stuck there is a daemon, which keeps no process alive.
     class Plain(urllib3.connection.HTTPConnection):
-        def _new_conn(self) -> socket.socket:
-            made = super()._new_conn()
-            sockets.add(made)
-            return made
+        def connect(self) -> None:
+            super().connect()
+            sockets.add(self.sock)
 
     class Secure(urllib3.connection.HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            made = super()._new_conn()
-            sockets.add(made)
-            return made
-
         def connect(self) -> None:
             super().connect()
             sockets.add(self.sock)

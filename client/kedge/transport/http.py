@@ -15,7 +15,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -36,6 +36,7 @@ from kedge.transport.faults import explain, is_final, redirected, refused_status
 
 __all__ = ["HttpLimits", "HttpTransport"]
 
+CLOSING_S: Final = 1.0
 _CHUNK_BYTES: Final = 65_536
 _DRAIN_BYTES: Final = 65_536
 _RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})
@@ -72,10 +73,9 @@ class HttpTransport:
         self._credentials = credentials(mirror)
         self._sockets = Sockets()
         self._pool = open_pool(mirror, self._limits.connections, self._sockets)
-        self._workers = ThreadPoolExecutor(self._limits.connections, thread_name_prefix="kedge-http")
         self._pending: dict[tuple[Area, str], Future[bytes | Missing]] = {}
         self._run: Deadline | None = None
-        self._watch = threading.Timer(0, self._sockets.shut)
+        self._workers: list[threading.Thread] = []
         self._gone = threading.Event()
 
     @property
@@ -109,15 +109,14 @@ class HttpTransport:
         if deadline is self._run:
             return
         # What was asked ahead counts for the run that asked: later, a root that was missing may be there.
-        for future in self._pending.values():
-            future.cancel()
-        self._pending.clear()
+        self._forget()
         self._run = deadline
-        # Also what nobody waits for ends at the deadline: an answer that was asked ahead may never be wanted.
-        self._watch.cancel()
-        self._watch = threading.Timer(deadline.remaining_s(), self._sockets.shut)
-        self._watch.daemon = True
-        self._watch.start()
+
+    def _forget(self) -> None:
+        """Drop what was asked ahead and is not wanted any more; it may never end by itself."""
+        if any(not future.done() for future in self._pending.values()):
+            self._sockets.shut()
+        self._pending.clear()
 
     def _ask_ahead(self, requests: Sequence[Fetch], deadline: Deadline) -> None:
         for ahead in requests:
@@ -127,13 +126,27 @@ class HttpTransport:
     def close(self) -> None:
         """Give up what is under way, and every connection."""
         self._gone.set()
-        self._watch.cancel()
+        self._forget()
         self._sockets.shut()
-        self._workers.shutdown(wait=False, cancel_futures=True)
+        end = time.monotonic() + CLOSING_S
+        for worker in self._workers:
+            worker.join(max(0.0, end - time.monotonic()))  # its socket is shut: it ends at once, and closes it
         self._pool.clear()
 
     def _submit(self, request: Fetch, deadline: Deadline) -> Future[bytes | Missing]:
-        return self._workers.submit(self._get, request, deadline)
+        future: Future[bytes | Missing] = Future()
+        # A thread of its own, and not one of a pool's: an answer that nobody waits for must not keep the process alive.
+        worker = threading.Thread(target=self._work, args=(future, request, deadline), name="kedge-http", daemon=True)
+        self._workers = [other for other in self._workers if other.is_alive()]
+        self._workers.append(worker)
+        worker.start()
+        return future
+
+    def _work(self, future: Future[bytes | Missing], request: Fetch, deadline: Deadline) -> None:
+        try:
+            future.set_result(self._get(request, deadline))
+        except BaseException as error:  # noqa: BLE001 it is raised where the answer is waited for
+            future.set_exception(error)
 
     def _url(self, request: Fetch) -> str:
         return f"{self._bases[request.area]}/{request.path}"
