@@ -104,7 +104,7 @@ class Ours(Driver):
         names = ("timestamp", "snapshot", "targets")
         held = {name: self.held[Area.METADATA, name] for name in names if (Area.METADATA, name) in self.held}
         root, version = self.repo.initial_root, checks.begin(self.repo.initial_root).root.version
-        while (newer := self.held.get((Area.METADATA, f"{version + 1}.root"))) is not None:
+        while (newer := self.held.get((Area.ROOTS, str(version + 1)))) is not None:
             root, version = newer, version + 1
         return {"root": root, **held}
 
