@@ -123,6 +123,8 @@ class Format:
 
 CALENDAR = {r"day is out of range for month": "a pattern does not know how many days a month has"}
 
+BY_ONE_FIELD = "a schema cannot compare the entries of a list by one field"
+
 FORMATS: dict[str, Format] = {
     "anchor": Format(
         example=EXAMPLES["anchor"],
@@ -156,8 +158,7 @@ FORMATS: dict[str, Format] = {
         read=EventIndex.from_bytes,
         beyond={
             **CALENDAR,
-            r"^(payloads|targets|keys)\[\d+\]\.(role|path|keyholder): .* stands there": "a schema cannot compare the entries "
-            "of a list by one field",
+            r"^(payloads|targets|keys)\[\d+\]\.(role|path|keyholder): .* stands there": BY_ONE_FIELD,
         },
     ),
     "request": Format(
@@ -166,8 +167,7 @@ FORMATS: dict[str, Format] = {
         beyond={
             r"payloads\[0\]\.payload: ": "a schema does not look into base64",
             r"payloads\[0\]\.version: must be \d+, as the payload says": "a schema does not look into base64",
-            r"^(payloads|base|targets)\[\d+\]\.(role|path): .* stands there twice": "a schema cannot compare the entries "
-            "of a list by one field",
+            r"^(payloads|base|targets)\[\d+\]\.(role|path): .* stands there twice": BY_ONE_FIELD,
         },
     ),
     "response": Format(

@@ -23,7 +23,7 @@ MODULES = (
     "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
     "/usr/local/lib/softhsm/libsofthsm2.so",
 )
-PIN = "4711"
+PIN = "pin-of-carol-4711"
 
 
 @dataclass(frozen=True)

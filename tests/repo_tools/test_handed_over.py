@@ -19,7 +19,7 @@ from tuf.ngclient.config import UpdaterConfig
 from conftest import Require
 from kedge_repo.publish.replay import _MemoryFetcher
 from repo_tools.ceremony import NPM, contents
-from repo_tools.conftest import SshAgent, Token
+from repo_tools.conftest import PIN, SshAgent, Token
 from repo_tools.machine import Machine
 
 OPENSSL_ED25519 = "openssl pkeyutl -sign -rawin -inkey npm-team.pem -in {payload} -out npm-team.sig"
@@ -144,7 +144,7 @@ def test_two_of_three_with_a_file_a_token_and_an_agent_and_one_openssl(
 
     read_by_python_tuf(maintainers.folder / "public", alice.folder / "my-root.json", maintainers.folder / "client")
     for machine in people.values():
-        assert not any(b"4711" in data or b"alice's" in data for data in contents(machine.folder).values())
+        assert not any(PIN.encode() in data or b"alice's" in data for data in contents(machine.folder).values())
 
 
 def read_by_python_tuf(public: Path, root: Path, folder: Path) -> None:

@@ -18,7 +18,7 @@ from conftest import Require
 from kedge.errors import FetchError, InputError
 from kedge_repo.publickey import algorithm, fingerprint, parse_public_key, ssh_fingerprint
 from kedge_repo.signers import open_signer
-from repo_tools.conftest import SshAgent, Token
+from repo_tools.conftest import PIN, SshAgent, Token
 from repo_tools.machine import Machine
 
 
@@ -92,8 +92,8 @@ def test_what_is_wrong_with_a_token_is_one_line(token: Token) -> None:
 
 def test_a_pin_in_the_uri_is_refused_and_not_repeated(token: Token) -> None:
     with pytest.raises(InputError, match="does not belong into a key location") as caught:
-        open_signer(f"{token.uri('p256')}&pin-value=4711", never)
-    assert "4711" not in caught.value.message
+        open_signer(f"{token.uri('p256')}&pin-value={PIN}", never)
+    assert PIN not in caught.value.message
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa"])

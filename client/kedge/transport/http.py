@@ -145,7 +145,7 @@ class HttpTransport:
     def _work(self, future: Future[bytes | Missing], request: Fetch, deadline: Deadline) -> None:
         try:
             future.set_result(self._get(request, deadline))
-        except BaseException as error:  # noqa: BLE001 it is raised where the answer is waited for
+        except (KedgeError, HTTPError, OSError, ValueError) as error:  # raised again where the answer is waited for
             future.set_exception(error)
 
     def _url(self, request: Fetch) -> str:
