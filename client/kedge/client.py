@@ -223,7 +223,8 @@ class TrustClient:
     def _ready(self) -> _Answering:
         if self._answering is not None and not self._is_still_fresh(self._answering):
             self._answering = None
-        if self._answering is None and self.anchor.refresh_after and self._as_of is None:
+        may_be_young = self.anchor.refresh_after and self._as_of is None and not self._require_refresh
+        if self._answering is None and may_be_young:
             with suppress(StoreError, VerificationError):
                 self._use_recent(self.status())
         if self._answering is None:

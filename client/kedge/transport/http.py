@@ -178,6 +178,9 @@ class HttpTransport:
                     return self._answer(url, response, max_bytes, deadline)
                 _drain(response, deadline)
                 url = self._redirect(url, response.headers.get("Location", ""))
+            except HTTPError:
+                response.close()  # what is left of it belongs to no answer
+                raise
             finally:
                 response.release_conn()
         raise FetchError(f"{url}: more than {self._limits.redirects} redirects", hint="try another mirror")
