@@ -10,6 +10,7 @@ import pytest
 from kedge import checks
 from kedge.errors import ExpiredError, Reason, VerificationError
 from kedge.state import Floors
+from kedge.steps import MISSING, Fetch, Missing, Step
 from kedge.workflow import Area, Limits
 from support.driver import Driver
 from support.simulator import RepositorySimulator, new_signers
@@ -252,3 +253,25 @@ def test_only_a_fault_of_signatures_makes_the_client_ask_for_the_root_once_more(
         with pytest.raises(VerificationError, match="rollback of timestamp"):
             driver.refresh()
     assert driver.requests.count("metadata/2.root.json") == 1
+
+
+class Remembering(Driver):
+    """Gives an answer that was asked ahead until it is asked for again, as a transport may."""
+
+    asked: dict[str, bytes | None]
+
+    def ask_ahead(self, *paths: str) -> None:
+        self.asked = {f"metadata/{path}": self.repo.files.get(f"metadata/{path}") for path in paths}
+
+    def _answer(self, step: Step) -> bytes | Missing | None:
+        if isinstance(step, Fetch) and not step.again and f"metadata/{step.path}" in self.asked:
+            return self.asked[f"metadata/{step.path}"] or MISSING
+        return super()._answer(step)
+
+
+def test_a_timestamp_that_was_asked_ahead_of_its_keys_replacement_is_asked_for_again(repo: RepositorySimulator) -> None:
+    driver = Remembering(repo, NOW)
+    driver.ask_ahead("timestamp.json")
+    repo.rotate("timestamp")
+    assert driver.refresh().root.version == 2
+    assert driver.requests.count("metadata/timestamp.json") == 1
