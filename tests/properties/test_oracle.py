@@ -98,6 +98,11 @@ STRICTER = (
     ),
     Line(
         mark="same-version",
+        reason=Reason.TOO_LARGE,
+        why="the limit on a file is ours: a length that somebody with a stolen key has signed does not lift it",
+    ),
+    Line(
+        mark="same-version",
         reason=Reason.EXPIRED,
         why="a version names one file: a snapshot that is signed again is no news until its version rises",
     ),
