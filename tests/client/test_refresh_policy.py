@@ -122,3 +122,12 @@ def test_where_a_refresh_is_required_stored_trust_is_no_answer(world: World, awa
     world.refused("cannot connect", kind=FetchError, run=strict(world, away).refresh)
     world.refused("cannot connect", kind=FetchError, run=lambda: strict(world, away).target(KEYS))
     assert strict(world).refresh().refreshed
+
+
+def test_where_a_refresh_is_required_a_young_answer_is_none_either(world: World, away: Unreachable) -> None:
+    """``refresh_after`` spares requests; whoever requires one wants it made."""
+    world.options = {"refresh_after": timedelta(hours=1)}
+    assert world.keys() == b"the keys"
+    assert world.client(away).target(KEYS).data == b"the keys"
+    world.refused("cannot connect", kind=FetchError, run=lambda: strict(world, away).target(KEYS))
+    assert strict(world).target(KEYS).data == b"the keys"
