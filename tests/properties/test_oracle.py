@@ -176,6 +176,22 @@ class Tally:
         return "\n".join(lines)
 
 
+# A snapshot that is longer than the limit, and a timestamp that names its length.
+SIGNED_LENGTH = Story(
+    root=(1, 1),
+    meta_hashes=False,
+    consistent=True,
+    chapters=[
+        Chapter(
+            honest=[],
+            lies=[Deed(name="grow", seed=0), Deed(name="equivocate_snapshot", seed=0)],
+            undone=False,
+            hours=0,
+        )
+    ],
+)
+
+
 def test_the_workflow_and_python_tuf_agree_on_random_repositories(capsys: pytest.CaptureFixture[str]) -> None:
     tally = Tally()
 
@@ -193,7 +209,7 @@ def test_the_workflow_and_python_tuf_agree_on_random_repositories(capsys: pytest
         with tempfile.TemporaryDirectory() as folder:
             _play(story, Path(folder), tally)
 
-    for story in (*EACH_LIE, RESIGNED_SNAPSHOT, SECOND_SNAPSHOT, FORGOTTEN_ROLE):
+    for story in (*EACH_LIE, RESIGNED_SNAPSHOT, SECOND_SNAPSHOT, FORGOTTEN_ROLE, SIGNED_LENGTH):
         with tempfile.TemporaryDirectory() as folder:
             _play(story, Path(folder), tally)
     agree()
