@@ -25,18 +25,14 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import re
-import stat
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kedge.errors import StoreError
+from kedge.durable import blaming, locked, make_folder, read_file, sync, write_file
 
 __all__ = ["Change", "Records", "Store"]
 
@@ -79,16 +75,16 @@ class Store:
     def read(self) -> Records:
         """Read the records, without a lock."""
         return Records(
-            state=_read(self.folder / STATE, MAX_RECORD_BYTES),
-            previous=_read(self.folder / PREVIOUS, MAX_RECORD_BYTES),
-            floors=_read(self.folder / FLOORS, MAX_RECORD_BYTES),
+            state=read_file(self.folder / STATE, MAX_RECORD_BYTES),
+            previous=read_file(self.folder / PREVIOUS, MAX_RECORD_BYTES),
+            floors=read_file(self.folder / FLOORS, MAX_RECORD_BYTES),
         )
 
     def blob(self, digest: str) -> bytes | None:
         """The file with this SHA-256 digest, or None where it is absent or damaged."""
         if re.fullmatch("[0-9a-f]{64}", digest) is None:
             return None
-        data = _read(self.folder / "blobs" / digest, None)
+        data = read_file(self.folder / "blobs" / digest, None)
         return data if data is not None and hashlib.sha256(data).hexdigest() == digest else None
 
     def keep(self, data: bytes) -> str:
@@ -99,13 +95,13 @@ class Store:
         """
         digest = hashlib.sha256(data).hexdigest()
         path = self.folder / "blobs" / digest
-        with _blaming(self.folder):
+        with blaming(self.folder):
             self._fresh.add(digest)  # also what another process wrote a moment ago: its sync may not have come yet
             if self.blob(digest) is not None:
                 os.utime(path, follow_symlinks=False)  # in use again: not among the first to be cleared away
                 return digest
-            _make_folder(path.parent, ours=True)
-            _write(path, data, durable=False)
+            make_folder(path.parent, ours=True)
+            write_file(path, data, durable=False)
         return digest
 
     def keep_exhibit(self, data: bytes) -> Path:
@@ -115,10 +111,10 @@ class Store:
             StoreError: it cannot be written.
         """
         path = self.folder / "evidence" / f"{hashlib.sha256(data).hexdigest()}.json"
-        with _blaming(self.folder):
-            _make_folder(self.folder)
-            _make_folder(path.parent, ours=True)
-            _write(path, data)
+        with blaming(self.folder):
+            make_folder(self.folder)
+            make_folder(path.parent, ours=True)
+            write_file(path, data)
         return path
 
     def update(self, change: Callable[[Records], Change | None], *, named: Callable[[bytes], Iterable[str]]) -> None:
@@ -132,20 +128,20 @@ class Store:
         """
         if change(self.read()) is None:
             return
-        with _blaming(self.folder):
-            _make_folder(self.folder)
+        with blaming(self.folder):
+            make_folder(self.folder)
             self._sync_fresh()
-            with self._locked():
+            with locked(self.folder / "lock", timeout_s=self._lock_timeout_s):
                 records = self.read()
                 changed = change(records)
                 if changed is None:
                     return
                 if changed.floors != records.floors:
-                    _write(self.folder / FLOORS, changed.floors)
+                    write_file(self.folder / FLOORS, changed.floors)
                 if changed.previous is not None:
-                    _write(self.folder / PREVIOUS, changed.previous)
+                    write_file(self.folder / PREVIOUS, changed.previous)
                 if changed.state != records.state:
-                    _write(self.folder / STATE, changed.state)
+                    write_file(self.folder / STATE, changed.state)
                 former = self.read().previous
                 self._clear({*named(changed.state), *(named(former) if former is not None else ())})
 
@@ -154,24 +150,9 @@ class Store:
             return
         for digest in self._fresh:
             with contextlib.suppress(FileNotFoundError):  # cleared away by another process: nobody names it
-                _sync(self.folder / "blobs" / digest, os.O_RDONLY)
-        _sync(self.folder / "blobs", os.O_RDONLY | os.O_DIRECTORY)
+                sync(self.folder / "blobs" / digest, os.O_RDONLY)
+        sync(self.folder / "blobs", os.O_RDONLY | os.O_DIRECTORY)
         self._fresh.clear()
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        from filelock import FileLock, Timeout  # only a writer with news needs it
-
-        path = self.folder / "lock"
-        lock = FileLock(path, timeout=self._lock_timeout_s, mode=0o600)
-        try:
-            with lock:
-                yield
-        except Timeout as error:
-            raise StoreError(
-                f"{path}: is held by another process for more than {self._lock_timeout_s:g} seconds",
-                hint="see what else runs kedge with this state folder",
-            ) from error
 
     def _clear(self, named: set[str]) -> None:
         for entry in os.scandir(self.folder):
@@ -187,64 +168,3 @@ class Store:
         for entry in unnamed[: len(unnamed) - MAX_UNNAMED_BLOBS]:
             with contextlib.suppress(FileNotFoundError):
                 Path(entry).unlink()
-
-
-@contextmanager
-def _blaming(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        where = error.filename or folder
-        raise StoreError(
-            f"{where}: cannot be written: {(error.strerror or str(error)).lower()}",
-            hint=f"make room or mend the permissions below {folder}, or set KEDGE_STATE_DIR to another folder",
-        ) from error
-
-
-def _make_folder(folder: Path, *, ours: bool = False) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if ours and folder.is_symlink():
-        raise OSError(errno.ELOOP, "is a symbolic link, expected a folder", str(folder))
-
-
-def _read(path: Path, max_bytes: int | None) -> bytes | None:
-    """A regular file's bytes; None where it is missing, unreadable, no regular file, or longer than ``max_bytes``."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or (max_bytes is not None and status.st_size > max_bytes):
-            return None
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read()
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
-
-
-def _write(path: Path, data: bytes, *, durable: bool = True) -> None:
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:16]}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            if durable:
-                os.fsync(descriptor)
-        os.replace(temporary, path)  # noqa: PTH105 the name for what the docstring promises
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)  # noqa: PTH108 as above
-        raise
-    if durable:
-        _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-
-
-def _sync(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

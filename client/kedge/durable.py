@@ -1,0 +1,122 @@
+"""Files that several processes share: whole, durable, never through a planted link.
+
+A write goes to a temporary file beside its place (``O_EXCL``, mode 0600), reaches the disk, takes its name in one step,
+and then the folder itself reaches the disk. A read sees one whole regular file, or nothing. What the disk says no to is
+a ``StoreError`` that says which file, and what can be done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kedge.errors import StoreError
+
+__all__ = ["blaming", "locked", "make_folder", "read_file", "sync", "write_file"]
+
+
+@contextmanager
+def blaming(folder: Path) -> Iterator[None]:
+    """Turn an ``OSError`` of a write below ``folder`` into a ``StoreError``.
+
+    Raises:
+        StoreError: the block raised ``OSError``.
+    """
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or folder
+        raise StoreError(
+            f"{where}: cannot be written: {(error.strerror or str(error)).lower()}",
+            hint=f"make room or mend the permissions below {folder}, or set KEDGE_STATE_DIR to another folder",
+        ) from error
+
+
+@contextmanager
+def locked(path: Path, *, timeout_s: float) -> Iterator[None]:
+    """Hold the lock file ``path``, which other writers wait for.
+
+    Raises:
+        StoreError: another process holds it for longer than ``timeout_s`` seconds.
+    """
+    from filelock import FileLock, Timeout  # only a writer with news needs it
+
+    lock = FileLock(path, timeout=timeout_s, mode=0o600)
+    try:
+        with lock:
+            yield
+    except Timeout as error:
+        raise StoreError(
+            f"{path}: is held by another process for more than {timeout_s:g} seconds",
+            hint="see what else runs kedge with this state folder",
+        ) from error
+
+
+def make_folder(folder: Path, *, ours: bool = False) -> None:
+    """Make ``folder``, for its owner only; where it is ``ours`` by name, a link in its place is refused.
+
+    Raises:
+        OSError: it cannot be made, or is a link.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if ours and folder.is_symlink():
+        raise OSError(errno.ELOOP, "is a symbolic link, expected a folder", str(folder))
+
+
+def read_file(path: Path, max_bytes: int | None) -> bytes | None:
+    """A regular file's bytes; None where it is missing, unreadable, no regular file, or longer than ``max_bytes``."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or (max_bytes is not None and status.st_size > max_bytes):
+            return None
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def write_file(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Put ``data`` at ``path`` in one step; ``durable`` waits until it is on the disk.
+
+    Raises:
+        OSError: the disk refuses; what was there stays.
+    """
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:16]}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(descriptor)
+        os.replace(temporary, path)  # noqa: PTH105 the name for what the docstring promises
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)  # noqa: PTH108 as above
+        raise
+    if durable:
+        sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def sync(path: Path, flags: int) -> None:
+    """Wait until a file or folder, opened with ``flags``, is on the disk.
+
+    Raises:
+        OSError: the disk refuses, or there is no such thing.
+    """
+    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
