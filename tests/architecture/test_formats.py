@@ -25,6 +25,7 @@ from kedge import session
 from kedge.anchor import Anchor
 from kedge.document import DocumentError
 from kedge.lockfile import Lock
+from kedge.memory import read_record
 from kedge.registries.npm import NPM
 from kedge.state import StateRecord
 from kedge_repo.catalogue import CatalogueEntry
@@ -141,6 +142,14 @@ FORMATS: dict[str, Format] = {
         example=EXAMPLES["floors"],
         read=read_floors,
         beyond={r"^cannot be read$": "a pattern does not know how many days a month has"},
+    ),
+    "memory": Format(
+        example=EXAMPLES["memory"],
+        read=read_record,
+        beyond={
+            r"^holds a number of \d+ digits": "the rule is of the JSON text, wherever the number stands",
+            r"^holds the fraction 1\.[05]": "the rule is of the JSON text, wherever the number stands",
+        },
     ),
     "lock": Format(example=EXAMPLES["lock"], read=Lock.from_bytes, beyond=CALENDAR),
     "policy": Format(
