@@ -75,6 +75,9 @@ class Reason(StrEnum):
     OUTSIDE_VALIDITY = "outside-validity"
     BAD_SIGNATURE = "bad-signature"
     NO_KEYS = "no-keys"
+    UNPROVEN = "unproven"
+    NOT_LOGGED = "not-logged"
+    FORK = "fork"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
