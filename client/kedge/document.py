@@ -14,6 +14,7 @@ Everything that kedge reads passes through here, whoever wrote it. The ideas:
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -195,6 +196,13 @@ class Fields:
         if pattern is not None and re.fullmatch(pattern, value, re.ASCII) is None:
             self.fail(name, f"must be {expected or pattern}, not {json.dumps(value[:80], ensure_ascii=False)}")
         return value
+
+    def base64(self, name: str, *, empty: bool = False) -> bytes:
+        """The bytes that a text of base64, padded and on one line, stands for; not empty unless ``empty``."""
+        try:
+            return base64.b64decode(self.text(name, empty=empty), validate=True)
+        except ValueError:
+            self.fail(name, "must be base64")
 
     def sha256(self, name: str) -> str:
         """A SHA-256 digest: 64 lower-case hexadecimal digits."""

@@ -131,7 +131,8 @@ class KeySet:
     """The keys of one registry, out of one verified key document.
 
     ``target`` and ``sha256`` name that document, ``reference_time`` is the time its keys' status was judged at.
-    ``revoked`` lists every revoked keyid, also those that no longer stand in the document.
+    ``revoked`` lists every revoked keyid, also those that no longer stand in the document. ``document`` is the document
+    itself, as it was signed for.
     """
 
     registry: str
@@ -140,6 +141,7 @@ class KeySet:
     sha256: str
     reference_time: datetime
     revoked: tuple[str, ...] = field(default=())
+    document: bytes = field(default=b"", repr=False)
 
     def find(self, keyid: str, usage: str | None = None) -> RegistryKey:
         """Give the key ``keyid`` for ``usage``; without a usage the document's first entry of that keyid.

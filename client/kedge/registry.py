@@ -8,21 +8,23 @@ A name that two packages offer is refused: which code judges signatures is never
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
-from kedge.document import DocumentError, blame_served
+from kedge.document import DocumentError, Fields, blame_served
 from kedge.errors import Reason, Refusal, StoreError, VerificationError
-from kedge.keys import KeySet
+from kedge.extensions import find_extension, load_extension
+from kedge.findings import Finding
+from kedge.keys import KeySet, TimeBasis
 
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
-__all__ = ["GROUP", "NoKeysError", "Registry", "find_registry", "read_served_keys"]
+__all__ = ["GROUP", "KEYID", "NoKeysError", "Registry", "find_registry", "read_custom", "read_served_keys"]
 
 GROUP = "kedge.registries"
 DEFAULT = "npm"
+KEYID = r"[!-~]{1,200}"
+"""What a keyid may be: an opaque text of up to 200 visible ASCII characters."""
 
 
 class NoKeysError(DocumentError):
@@ -51,6 +53,12 @@ class Registry(Protocol):
             NoKeysError: the document names no key.
         """
 
+    def lint(self, old: KeySet | None, new: KeySet) -> tuple[Finding, ...]:
+        """Say what would go wrong with ``new`` in place of ``old`` (None: there was no document). Pure.
+
+        Both have been parsed, so what no client could read never comes here; ``KeySet.document`` holds their bytes.
+        """
+
 
 def find_registry(registry: str) -> Registry:
     """Give the module that reads the keys of ``registry``.
@@ -59,15 +67,14 @@ def find_registry(registry: str) -> Registry:
         StoreError: the module cannot be loaded, or two installed packages offer one under the same name.
     """
     first = registry.partition("/")[0]
-    candidates = _offered(first) or _offered(DEFAULT)
-    if not candidates:
+    what = "the registry module"
+    entry = find_extension(GROUP, first, what=what) if first else None
+    entry = entry or find_extension(GROUP, DEFAULT, what=what)
+    if entry is None:
         text = f"no module for npm registries is installed (entry-point group {GROUP})"
         raise StoreError(text, hint="install kedge again")
-    if len(candidates) > 1:
-        values = " and ".join(sorted(candidates))
-        name = next(iter(candidates.values())).name
-        raise StoreError(f"two installed packages offer the registry module {name}: {values}", hint="uninstall one")
-    return _load(*candidates.values())
+    # An entry point is untyped by nature; each module of ours is checked against the protocol by a test.
+    return cast("Registry", load_extension(entry, what=what)())
 
 
 def read_served_keys(
@@ -88,18 +95,23 @@ def read_served_keys(
             raise VerificationError(f"{target}: {error}", refusal=refusal) from error
 
 
-def _offered(name: str) -> dict[str, EntryPoint]:
-    """Every entry point of this name, by what it points to: one package found twice on the path counts once."""
-    from importlib.metadata import entry_points  # heavy, and needed for keys only
+def read_custom(custom: Mapping[str, Any] | None) -> tuple[tuple[str, ...], TimeBasis | None]:
+    """Read ``custom.kedge`` of a key document's target: revoked keyids, and the time basis if there is one.
 
-    return {entry.value: entry for entry in entry_points(group=GROUP, name=name)}
-
-
-def _load(entry: EntryPoint) -> Registry:
-    try:
-        kind = entry.load()
-    except (ImportError, AttributeError) as error:
-        package = entry.dist.name if entry.dist else "an unknown package"
-        raise StoreError(f"the registry module {entry.name} of {package} cannot be loaded: {error}") from error
-    # An entry point is untyped by nature; each module of ours is checked against the protocol by a test.
-    return cast("Registry", kind())
+    Raises:
+        DocumentError: it is not what it should be, or of a newer version.
+    """
+    outer = Fields({} if custom is None else custom, "custom")
+    if "kedge" not in outer:
+        return (), None
+    ours = outer.table("kedge")
+    if ours.integer("v", minimum=1) != 1:
+        ours.fail("v", "must be 1: a newer kedge is needed to read this")
+    revoked = ours.optional("revoked", ours.texts) or ()
+    for index, keyid in enumerate(revoked):
+        if re.fullmatch(KEYID, keyid) is None:
+            raise DocumentError(f"{ours.at('revoked')}[{index}]", "must be a keyid, up to 200 visible ASCII characters")
+    expected = "one of " + ", ".join(TimeBasis)
+    basis = ours.optional("time_basis", ours.text, pattern="|".join(TimeBasis), expected=expected)
+    ours.end()
+    return revoked, TimeBasis(basis) if basis else None

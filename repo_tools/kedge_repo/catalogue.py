@@ -1,8 +1,8 @@
 """The registry catalogue: public keys of package registries as facts, each with its source and date.
 
 One JSON file a registry ships inside the package (``_catalogue``); ``kedge-repo init --registry`` makes targets of
-them. An entry holds the registry's key document itself and how its bytes are laid out, so that the target has the very
-bytes that the source published.
+them. An entry holds the registry's key document itself (JSON and how its bytes are laid out, a text, or base64 of any
+bytes), so that the target has the very bytes that the source published.
 """
 
 from __future__ import annotations
@@ -57,8 +57,7 @@ class CatalogueEntry:
             check_target_path(target)
         except DocumentError as error:
             fields.fail("target", error.problem)
-        layout = fields.optional("layout", fields.text, pattern="compact|indent-4", expected='"compact" or "indent-4"')
-        fields.table("document")
+        form, target_bytes = _read_document(fields, value)
         custom = None
         if "custom" in fields:
             fields.table("custom")
@@ -68,14 +67,14 @@ class CatalogueEntry:
             registry=fields.text("registry"),
             ecosystem=fields.text("ecosystem"),
             target=target,
-            target_bytes=_lay_out(value["document"], layout or "compact"),
+            target_bytes=target_bytes,
             custom=custom,
             sources=sources,
         )
         fields.end()
         recorded = {source.sha256 for source in sources if source.sha256}
         if recorded and digest(entry.target_bytes) not in recorded:
-            fields.fail("document", "does not give the bytes whose sha256 any of its sources names")
+            fields.fail(form, "does not give the bytes whose sha256 any of its sources names")
         return entry
 
 
@@ -98,6 +97,19 @@ def catalogue_entry(registry: str) -> CatalogueEntry:
 
 def _folder() -> Any:
     return files("kedge_repo") / "_catalogue"
+
+
+def _read_document(fields: Fields, value: Any) -> tuple[str, bytes]:
+    forms = [name for name in ("document", "text", "base64") if name in fields]
+    if len(forms) != 1:
+        raise DocumentError("", "must hold one of document, text and base64")
+    if forms == ["text"]:
+        return "text", fields.text("text").encode()
+    if forms == ["base64"]:
+        return "base64", fields.base64("base64")
+    layout = fields.optional("layout", fields.text, pattern="compact|indent-4", expected='"compact" or "indent-4"')
+    fields.table("document")
+    return "document", _lay_out(value["document"], layout or "compact")
 
 
 def _lay_out(document: Any, layout: str) -> bytes:

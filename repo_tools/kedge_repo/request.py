@@ -188,7 +188,7 @@ def _once(place: str, name: str, entries: list[tuple[str, V]]) -> list[tuple[str
 def _payload(fields: Fields) -> Payload:
     role = _name(fields, "role")
     version = fields.integer("version", minimum=1)
-    data = _bytes(fields, "payload")
+    data = fields.base64("payload", empty=True)
     fields.end()
     try:
         payload = Payload.from_bytes(role, data)
@@ -200,7 +200,7 @@ def _payload(fields: Fields) -> Payload:
 
 
 def _base(fields: Fields) -> tuple[str, bytes]:
-    entry = (_name(fields, "role"), _bytes(fields, "metadata"))
+    entry = (_name(fields, "role"), fields.base64("metadata", empty=True))
     fields.end()
     return entry
 
@@ -213,8 +213,8 @@ def _target(fields: Fields) -> TargetChange:
         fields.fail("path", error.problem)
     change = TargetChange(
         path=path,
-        old=_bytes(fields, "old") if "old" in fields else None,
-        new=_bytes(fields, "new") if "new" in fields else None,
+        old=fields.base64("old", empty=True) if "old" in fields else None,
+        new=fields.base64("new", empty=True) if "new" in fields else None,
     )
     fields.end()
     return change
@@ -246,14 +246,6 @@ def _name(fields: Fields, name: str) -> str:
         return check_name(value)
     except DocumentError as error:
         fields.fail(name, error.problem)
-
-
-def _bytes(fields: Fields, name: str) -> bytes:
-    value = fields.text(name, empty=True)
-    try:
-        return base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError):
-        fields.fail(name, "must be base64")
 
 
 def _decode(place: str, position: int, text: str) -> bytes:

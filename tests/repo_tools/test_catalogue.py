@@ -61,3 +61,18 @@ def test_a_malformed_entry_names_the_path(change: dict[str, object], problem: st
     with pytest.raises(DocumentError) as caught:
         CatalogueEntry.from_bytes(json.dumps({**shipped(), **change}).encode())
     assert str(caught.value).startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [({"text": "sum.example+0\n"}, b"sum.example+0\n"), ({"base64": "mQAA/w=="}, b"\x99\x00\x00\xff")],
+)
+def test_a_document_that_is_no_json_is_carried_byte_for_byte(form: dict[str, str], expected: bytes) -> None:
+    value = {name: item for name, item in shipped().items() if name not in ("document", "layout", "sources")}
+    entry = CatalogueEntry.from_bytes(json.dumps({**value, **form, "sources": []}).encode())
+    assert entry.target_bytes == expected
+
+
+def test_a_document_in_two_forms_is_refused() -> None:
+    with pytest.raises(DocumentError, match="must hold one of document, text and base64"):
+        CatalogueEntry.from_bytes(json.dumps({**shipped(), "text": "x"}).encode())

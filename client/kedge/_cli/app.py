@@ -13,7 +13,7 @@ from typer.main import get_command
 from kedge import __version__
 from kedge._cli import anchor, corepack, export, keys, lock, refresh, status, verify
 from kedge._cli.output import answer, report
-from kedge._cli.plugins import PluginGroup
+from kedge._cli.plugins import CommandGroup, VerifierGroup
 from kedge.errors import ExitCode, KedgeError
 
 __all__ = ["run"]
@@ -24,7 +24,6 @@ GROUPS: dict[str, tuple[str, Mapping[str, Callable[..., None]]]] = {
     "keys": (keys.HELP, {**keys.COMMANDS, "export": export.export}),
     "anchor": (anchor.HELP, anchor.COMMANDS),
     "corepack": (corepack.HELP, corepack.COMMANDS),
-    "verify": (verify.HELP, verify.COMMANDS),
 }
 
 # Commands that run another one.
@@ -73,7 +72,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _application() -> typer.Typer:
     app = typer.Typer(
-        cls=PluginGroup,
+        cls=CommandGroup,
         help=HELP,
         epilog=EPILOG,
         invoke_without_command=True,
@@ -84,14 +83,20 @@ def _application() -> typer.Typer:
     app.command("refresh")(refresh.refresh)
     app.command("status")(status.status)
     app.command("lock")(lock.lock)
+    app.add_typer(_group(verify.HELP, cls=VerifierGroup), name="verify")
     for name, (text, commands) in GROUPS.items():
-        group = typer.Typer(help=text, no_args_is_help=False, invoke_without_command=True, **PLAIN)
-        group.callback()(_help_of_group)
+        group = _group(text)
         for verb, command in commands.items():
             # What follows another program's name is that program's.
             group.command(verb, context_settings={"allow_interspersed_args": command not in RUNNERS})(command)
         app.add_typer(group, name=name)
     return app
+
+
+def _group(text: str, **settings: Any) -> typer.Typer:
+    group = typer.Typer(help=text, no_args_is_help=False, invoke_without_command=True, **PLAIN, **settings)
+    group.callback()(_help_of_group)
+    return group
 
 
 def _start(

@@ -11,14 +11,14 @@ from typing import Annotated, Any
 
 import typer
 
-from kedge._cli.export import DEFAULT_UPSTREAM, WithoutRetired, export, say_notes, trusted_keys
+from kedge._cli.export import WithoutRetired, export, say_notes, trusted_sources
 from kedge._cli.options import AnchorName, Json, RequireRefresh
 from kedge._cli.outfile import replace_file
 from kedge._cli.output import answer, answer_json, visible
 from kedge.document import blame_user, format_time
 from kedge.errors import InputError
 from kedge.registries.npm.corepack import Pin, Spec, make_pin, read_package_manager, set_package_manager
-from kedge.registries.npm.export import VARIABLE, Layout, export_keys
+from kedge.registries.npm.export import DEFAULT_UPSTREAM, VARIABLE, corepack_json
 from kedge.trust import Trust
 
 __all__ = ["COMMANDS", "HELP", "env", "exec_", "pin"]
@@ -47,7 +47,7 @@ def env(
 
     For a shell: eval "$(kedge corepack env)". Where it would be stored for later, use kedge corepack exec instead.
     """
-    export(Layout.COREPACK_ENV, upstream, anchor, without_retired, require_refresh=require_refresh, json=json)
+    export("corepack-env", upstream, anchor, without_retired, require_refresh=require_refresh, json=json)
 
 
 def exec_(
@@ -62,8 +62,9 @@ def exec_(
     The command takes this process's place: its exit status and its signals are its own. If the keys cannot be had, or
     are refused, it is not run.
     """
-    answers = trusted_keys(upstream or [DEFAULT_UPSTREAM], anchor, require_refresh=require_refresh)
-    exported = export_keys([keys for keys, _ in answers], Layout.COREPACK_JSON, with_retired=not without_retired)
+    names = upstream or [DEFAULT_UPSTREAM]
+    with trusted_sources(names, anchor, require_refresh=require_refresh) as (sources, _):
+        exported = corepack_json.export(sources, with_retired=not without_retired)
     say_notes(exported)
     former = os.environ.get(VARIABLE)
     if former in ("", "0"):
@@ -71,7 +72,7 @@ def exec_(
     sys.stdout.flush()
     sys.stderr.flush()
     try:
-        os.execvpe(command[0], command, {**os.environ, VARIABLE: exported.value})  # noqa: S606 what the user asked for
+        os.execvpe(command[0], command, {**os.environ, VARIABLE: exported.content.decode().strip()})  # noqa: S606 what the user asked for
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InputError(f"{command[0]}: cannot be run: {reason}", hint="give a program that is on the PATH") from error
@@ -115,7 +116,8 @@ def pin(
     wanted = _spec(spec, former, manifest)
     with blame_user("the settings of npm and Corepack"):
         source = choose_registry(wanted.package, _npmrc(path.parent), os.environ, registry=registry)
-    ((keys, trust),) = trusted_keys([upstream], anchor, require_refresh=require_refresh)
+    with trusted_sources([upstream], anchor, require_refresh=require_refresh) as ((issuer,), (trust,)):
+        keys = issuer.keys
     with PackageMirror(source) as mirror:
         made = make_pin(wanted, mirror, keys, strict=strict)
     changed = set_package_manager(data, made.reference)

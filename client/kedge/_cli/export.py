@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,27 +16,26 @@ from kedge._cli.clients import open_client
 from kedge._cli.keys import speaking_anchor
 from kedge._cli.options import AnchorName, Json, RequireRefresh, for_each
 from kedge._cli.outfile import replace_file
-from kedge._cli.output import answer, answer_json, visible
+from kedge._cli.output import Screen, answer, answer_json, visible
 from kedge._cli.words import say_warnings
 from kedge.errors import InputError
-from kedge.keys import KeySet
-from kedge.registries.npm.export import VARIABLE, Export, Layout, export_keys
+from kedge.exports import GROUP, Exported, Exporter, Source, find_exporter
+from kedge.extensions import names_of_extensions
 from kedge.trust import Trust
 
-__all__ = ["DEFAULT_UPSTREAM", "WithoutRetired", "export", "say_notes", "trusted_keys"]
-
-DEFAULT_UPSTREAM = "registry.npmjs.org"
-"""The registry whose keys npm's tools ask for when nobody says which."""
+__all__ = ["WithoutRetired", "export", "say_notes", "trusted_sources"]
 
 WithoutRetired = Annotated[bool, typer.Option("--without-retired", help="Leave out keys whose time is over.")]
 
 
 def export(
-    layout: Annotated[Layout, typer.Argument(metavar="FORMAT", help="What reads them.")],
+    layout: Annotated[
+        str | None, typer.Argument(metavar="FORMAT", help="What reads them; without it, all formats are listed.")
+    ] = None,
     registries: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="REGISTRY", help=f"Registries' ids, {DEFAULT_UPSTREAM} if none is named; several are merged."
+            metavar="REGISTRY", help="Registries' ids; the format's usual one if none is named; several are merged."
         ),
     ] = None,
     anchor: AnchorName = None,
@@ -52,74 +53,115 @@ def export(
 
     What the format cannot say is said on stderr. Revoked keys are never exported.
     """
-    if output is not None and layout is Layout.GITHUB_ENV and _is_github_env(output):
-        raise InputError(f"{output}: --output would replace what other steps wrote", hint='append: >> "$GITHUB_ENV"')
-    answers = trusted_keys(registries or [DEFAULT_UPSTREAM], anchor, require_refresh=require_refresh)
-    exported = export_keys([keys for keys, _ in answers], layout, with_retired=not without_retired)
+    if layout is None:
+        _list_formats()
+        return
+    exporter = find_exporter(layout)
+    if output is not None and exporter.appended_to is not None and _is_named_by(exporter.appended_to, output):
+        hint = f'append: >> "${exporter.appended_to}"'
+        raise InputError(f"{output}: --output would replace what other steps wrote", hint=hint)
+    names = registries or _default(layout, exporter)
+    with trusted_sources(names, anchor, require_refresh=require_refresh) as (sources, trusts):
+        exported = exporter.export(sources, with_retired=not without_retired)
     if output is not None:
-        replace_file(output, exported.text.encode("ascii"))
+        replace_file(output, exported.content)
     if json:
-        answer_json(_document(exported, answers, output))
+        answer_json(_document(layout, exported, sources, trusts, output))
         return
     say_notes(exported)
     if output is None:
-        answer(exported.text.splitlines())
+        _print(layout, exported)
 
 
-def trusted_keys(
+@contextmanager
+def trusted_sources(
     registries: Sequence[str], anchor: str | None, *, require_refresh: bool = False
-) -> list[tuple[KeySet, Trust]]:
-    """Refresh, and give each registry's keys with the trust that they stand on; warnings go to stderr.
+) -> Iterator[tuple[list[Source], list[Trust]]]:
+    """Refresh, and give each registry's keys and the trust that they stand on; warnings go to stderr.
+
+    Other targets can be fetched from a source until the block ends.
 
     Raises:
         KedgeError: trust, or a key document, cannot be had or is refused.
     """
+    with ExitStack() as open_clients:
 
-    def keys_of(registry: str) -> tuple[KeySet, Trust]:
-        with open_client(speaking_anchor(registry, anchor), require_refresh=require_refresh) as client:
-            return client.registry_keys(registry), client.trust
+        def source_of(registry: str) -> tuple[Source, Trust]:
+            client = open_clients.enter_context(
+                open_client(speaking_anchor(registry, anchor), require_refresh=require_refresh)
+            )
+            return Source(keys=client.registry_keys(registry), fetch=client.target), client.trust
 
-    answers = for_each(dict.fromkeys(registries), keys_of)
-    say_warnings(list(dict.fromkeys(trust for _, trust in answers)))
-    return answers
+        found = for_each(dict.fromkeys(registries), source_of)
+        trusts = [trust for _, trust in found]
+        say_warnings(list(dict.fromkeys(trusts)))
+        yield [source for source, _ in found], trusts
 
 
-def say_notes(exported: Export) -> None:
+def say_notes(exported: Exported) -> None:
     """Say on stderr what the form that was exported cannot say."""
     for note in exported.notes:
         sys.stderr.write(f"kedge: note: {visible(note)}\n")
 
 
-def _is_github_env(output: Path) -> bool:
-    named = os.environ.get("GITHUB_ENV")
+def _list_formats() -> None:
+    screen = Screen.of_stdout()
+    rows = [(name, find_exporter(name).summary) for name in names_of_extensions(GROUP)]
+    answer([*screen.heading("formats"), *screen.rows(rows)])
+
+
+def _default(layout: str, exporter: Exporter) -> list[str]:
+    if exporter.default_registry is None:
+        raise InputError(f"{layout}: name the registry whose keys are meant", hint=f"kedge keys export {layout} ID")
+    return [exporter.default_registry]
+
+
+def _print(layout: str, exported: Exported) -> None:
+    if exported.is_text:
+        answer(exported.content.decode().splitlines())
+    elif sys.stdout.isatty():
+        raise InputError(f"{layout}: is no text, and a terminal cannot show it", hint="name a file with --output")
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(exported.content)
+        sys.stdout.buffer.flush()
+
+
+def _is_named_by(variable: str, output: Path) -> bool:
+    named = os.environ.get(variable)
     return bool(named) and output.absolute() == Path(named or "").absolute()
 
 
-def _document(exported: Export, answers: Sequence[tuple[KeySet, Trust]], output: Path | None) -> dict[str, Any]:
+def _document(
+    layout: str, exported: Exported, sources: Sequence[Source], trusts: Sequence[Trust], output: Path | None
+) -> dict[str, Any]:
     chosen = {(key.registry, key.id) for key in exported.keys}
     return {
         "format": "kedge.key-export/1",
-        "layout": exported.layout.value,
-        "variable": None if exported.layout is Layout.NPM_ENDPOINT else VARIABLE,
+        "layout": layout,
+        "variable": exported.variable,
         "value": exported.value,
-        "text": exported.text,
+        "text": exported.content.decode() if exported.is_text else None,
+        "base64": None if exported.is_text else base64.b64encode(exported.content).decode("ascii"),
         "output": str(output) if output is not None else None,
         "sources": [
             {
-                "registry": keys.registry,
+                "registry": source.keys.registry,
                 "anchor": trust.anchor,
-                "target": keys.target,
-                "sha256": keys.sha256,
+                "target": source.keys.target,
+                "sha256": source.keys.sha256,
                 "keys": [
-                    {"id": key.id, "status": key.status.value} for key in exported.keys if key.registry == keys.registry
+                    {"id": key.id, "status": key.status.value}
+                    for key in exported.keys
+                    if key.registry == source.keys.registry
                 ],
                 "left_out": [
                     key.id
                     for key in exported.left_out
-                    if (key.registry, key.id) not in chosen and key.registry == keys.registry
+                    if (key.registry, key.id) not in chosen and key.registry == source.keys.registry
                 ],
             }
-            for keys, trust in answers
+            for source, trust in zip(sources, trusts, strict=True)
         ],
         "notes": list(exported.notes),
     }

@@ -37,13 +37,13 @@ def test_c1_the_export_of_the_real_target_is_corepacks_file_byte_for_byte(shared
     npm = shared_vectors / "npm"
     keys = keys_of((npm / "tuf-target-registry.npmjs.org-keys.json").read_bytes(), registry="registry.npmjs.org")
     expected = (npm / "COREPACK_INTEGRITY_KEYS.json").read_text("ascii")
-    assert export_keys([keys], Layout.COREPACK_JSON).text == expected
+    assert export_keys([keys], Layout.COREPACK_JSON).content.decode() == expected
     value = expected.removesuffix("\n")
-    assert export_keys([keys], Layout.COREPACK_ENV).text == f"export COREPACK_INTEGRITY_KEYS='{value}'\n"
-    assert export_keys([keys], Layout.COREPACK_DOTENV).text == f"COREPACK_INTEGRITY_KEYS='{value}'\n"
-    assert export_keys([keys], Layout.GITHUB_ENV).text == f"COREPACK_INTEGRITY_KEYS={value}\n"
+    assert export_keys([keys], Layout.COREPACK_ENV).content.decode() == f"export COREPACK_INTEGRITY_KEYS='{value}'\n"
+    assert export_keys([keys], Layout.COREPACK_DOTENV).content.decode() == f"COREPACK_INTEGRITY_KEYS='{value}'\n"
+    assert export_keys([keys], Layout.GITHUB_ENV).content.decode() == f"COREPACK_INTEGRITY_KEYS={value}\n"
     entries = json.loads(value)["npm"]
-    assert json.loads(export_keys([keys], Layout.NPM_ENDPOINT).text) == {"keys": entries}
+    assert json.loads(export_keys([keys], Layout.NPM_ENDPOINT).content.decode()) == {"keys": entries}
 
 
 def test_a_retired_key_is_included_with_a_note_unless_it_is_asked_away() -> None:
@@ -52,7 +52,7 @@ def test_a_retired_key_is_included_with_a_note_unless_it_is_asked_away() -> None
     assert len(everything.notes) == 1
     assert "retired (it signed until 2025-01-29): Corepack reads no dates" in everything.notes[0]
     active = export_keys([keys_of(BOTH)], Layout.COREPACK_JSON, with_retired=False)
-    assert [entry["keyid"] for entry in json.loads(active.value)["npm"]] == [NEW[0]]
+    assert [entry["keyid"] for entry in json.loads(active.value or "")["npm"]] == [NEW[0]]
     assert active.notes == (f"{OLD[0]} of {REGISTRY} is left out: it is retired",)
 
 
@@ -75,8 +75,8 @@ def test_a_revoked_key_is_never_exported(layout: Layout) -> None:
     custom = {"kedge": {"v": 1, "revoked": [OLD[0]]}}
     for with_retired in (True, False):
         export = export_keys([keys_of(BOTH, custom=custom)], layout, with_retired=with_retired)
-        assert OLD[0] not in export.text
-        assert NEW[0] in export.text
+        assert OLD[0] not in export.content.decode()
+        assert NEW[0] in export.content.decode()
         assert f"{OLD[0]} of {REGISTRY} is left out: it was revoked" in export.notes
 
 
@@ -125,17 +125,19 @@ def test_no_key_that_is_left_is_refused_and_is_no_empty_list() -> None:
 @given(keyid=st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=200))
 def test_no_keyid_breaks_out_of_its_quotes(keyid: str) -> None:
     keys = keys_of(key_document((keyid, NEW[1], NEW[2])))
-    value = export_keys([keys], Layout.COREPACK_ENV).value
+    exported = export_keys([keys], Layout.COREPACK_ENV)
+    value = exported.value
+    assert value is not None
     assert json.loads(value)["npm"][0]["keyid"] == keyid
     assert "'" not in value
     assert value.isascii()
     assert value.isprintable()
-    assert shlex.split(export_keys([keys], Layout.COREPACK_ENV).text) == ["export", f"COREPACK_INTEGRITY_KEYS={value}"]
+    assert shlex.split(exported.content.decode()) == ["export", f"COREPACK_INTEGRITY_KEYS={value}"]
 
 
 def test_a_shell_reads_the_export_as_it_was_meant() -> None:
     keys = keys_of(key_document(("$(id)`id`'\"\\!", NEW[1], NEW[2])))
     export = export_keys([keys], Layout.COREPACK_ENV)
-    script = f'{export.text}printf %s "$COREPACK_INTEGRITY_KEYS"'
+    script = f'{export.content.decode()}printf %s "$COREPACK_INTEGRITY_KEYS"'
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True)
     assert done.stdout == export.value

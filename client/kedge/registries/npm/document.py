@@ -23,14 +23,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from kedge.document import DocumentError, Fields, load_json
+from kedge.document import Fields, load_json
 from kedge.errors import InputError
+from kedge.findings import Finding
 from kedge.keys import ALGORITHMS, KeyFormat, KeySet, KeyStatus, RegistryKey, TimeBasis, load_public_key
-from kedge.registry import NoKeysError
+from kedge.registry import KEYID, NoKeysError, read_custom
 
 __all__ = ["NPM"]
 
-_VISIBLE = r"[!-~]{1,200}"
 _REGISTRY = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[A-Za-z0-9_~@-][A-Za-z0-9._~@-]*)*"
 
 
@@ -63,14 +63,14 @@ class NPM:
             StoreError: this machine's cryptography cannot read keys of a kind that kedge knows.
         """
         target = self.target_path(registry)
-        revoked, time_basis = _read_custom(custom)
+        revoked, time_basis = read_custom(custom)
         entries = Fields(load_json(data)).tables("keys")
         if not entries:
             raise NoKeysError("keys", "is empty: the document names no key")
         first: dict[str, RegistryKey] = {}
         keys: dict[tuple[str, str], RegistryKey] = {}
         for fields in entries:
-            key = _read_key(fields, registry=registry, revoked=revoked, time_basis=time_basis, now=now)
+            key = _read_key(fields, registry=registry, revoked=revoked, basis=time_basis, now=now)
             same = keys.setdefault((key.id, key.usages[0]), key)
             _require_one_meaning(fields, key, first.setdefault(key.id, key), same)
         return KeySet(
@@ -80,30 +80,21 @@ class NPM:
             sha256=hashlib.sha256(data).hexdigest(),
             reference_time=now,
             revoked=revoked,
+            document=data,
         )
 
+    def lint(self, old: KeySet | None, new: KeySet) -> tuple[Finding, ...]:
+        """Say what would go wrong with ``new`` in place of ``old`` (None: there was no document)."""
+        from kedge.registries.npm.lint import lint  # for maintainers; whoever reads keys needs none of it
 
-def _read_custom(custom: Mapping[str, Any] | None) -> tuple[tuple[str, ...], TimeBasis]:
-    outer = Fields({} if custom is None else custom, "custom")
-    if "kedge" not in outer:
-        return (), TimeBasis.PUBLISH_TIME
-    ours = outer.table("kedge")
-    if ours.integer("v", minimum=1) != 1:
-        ours.fail("v", "must be 1: a newer kedge is needed to read this")
-    revoked = ours.optional("revoked", ours.texts) or ()
-    for index, keyid in enumerate(revoked):
-        if re.fullmatch(_VISIBLE, keyid) is None:
-            raise DocumentError(f"{ours.at('revoked')}[{index}]", "must be a keyid, up to 200 visible ASCII characters")
-    basis = ours.optional("time_basis", ours.text, pattern="|".join(TimeBasis), expected=_one_of(TimeBasis))
-    ours.end()
-    return revoked, TimeBasis(basis) if basis else TimeBasis.PUBLISH_TIME
+        return lint(old, new)
 
 
 def _read_key(
-    fields: Fields, *, registry: str, revoked: tuple[str, ...], time_basis: TimeBasis, now: datetime
+    fields: Fields, *, registry: str, revoked: tuple[str, ...], basis: TimeBasis | None, now: datetime
 ) -> RegistryKey:
-    keyid = fields.text("keyId", pattern=_VISIBLE, expected="up to 200 visible ASCII characters")
-    usage = fields.text("keyUsage", pattern=_VISIBLE, expected="up to 200 visible ASCII characters")
+    keyid = fields.text("keyId", pattern=KEYID, expected="up to 200 visible ASCII characters")
+    usage = fields.text("keyUsage", pattern=KEYID, expected="up to 200 visible ASCII characters")
     public = fields.table("publicKey")
     algorithm = public.text("keyDetails", pattern="[A-Z][A-Z0-9_]{0,99}", expected="a name such as PKIX_ED25519")
     material = _read_material(public, algorithm)
@@ -122,7 +113,7 @@ def _read_key(
         algorithm=algorithm,
         valid_from=valid_from,
         valid_until=valid_until,
-        time_basis=time_basis,
+        time_basis=basis or TimeBasis.PUBLISH_TIME,
         status=status,
     )
 
@@ -156,7 +147,3 @@ def _require_one_meaning(fields: Fields, key: RegistryKey, first: RegistryKey, s
         fields.fail("keyId", f"{key.id} stands for another key further up")
     if same != key:
         fields.fail("keyId", f"{key.id} stands twice for {key.usages[0]}, with other validity")
-
-
-def _one_of(names: type[TimeBasis]) -> str:
-    return "one of " + ", ".join(names)

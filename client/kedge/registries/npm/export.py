@@ -25,10 +25,25 @@ from enum import StrEnum
 
 from kedge.document import format_time
 from kedge.errors import InputError, Reason, Refusal, VerificationError
+from kedge.exports import Exported, Source
 from kedge.keys import KeySet, KeyStatus, RegistryKey
 from kedge.registries.npm.signature import SIGNATURES
 
-__all__ = ["VARIABLE", "Export", "Layout", "export_keys"]
+__all__ = [
+    "DEFAULT_UPSTREAM",
+    "VARIABLE",
+    "Layout",
+    "NpmExporter",
+    "corepack_dotenv",
+    "corepack_env",
+    "corepack_json",
+    "export_keys",
+    "github_env",
+    "npm_endpoint",
+]
+
+DEFAULT_UPSTREAM = "registry.npmjs.org"
+"""The registry whose keys npm's tools ask for when nobody says which."""
 
 VARIABLE = "COREPACK_INTEGRITY_KEYS"
 """The environment variable that replaces the keys that are compiled into Corepack."""
@@ -47,19 +62,7 @@ class Layout(StrEnum):
     GITHUB_ENV = "github-env"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Export:
-    """Keys in one form. ``value`` is the JSON alone, ``text`` the whole file, ``notes`` what its user should know."""
-
-    layout: Layout
-    value: str
-    text: str
-    keys: tuple[RegistryKey, ...]
-    left_out: tuple[RegistryKey, ...]
-    notes: tuple[str, ...]
-
-
-def export_keys(issuers: Sequence[KeySet], layout: Layout, *, with_retired: bool = True) -> Export:
+def export_keys(issuers: Sequence[KeySet], layout: Layout, *, with_retired: bool = True) -> Exported:
     """Put the keys with which the issuers sign packages into one form.
 
     Raises:
@@ -75,9 +78,42 @@ def export_keys(issuers: Sequence[KeySet], layout: Layout, *, with_retired: bool
     notes += _notes_on(chosen, issuers, layout)
     entries = [_entry(key) for key in chosen]
     value = _json({"keys": entries} if layout is Layout.NPM_ENDPOINT else {"npm": entries})
-    return Export(
-        layout=layout, value=value, text=_text(layout, value), keys=tuple(chosen), left_out=left_out, notes=tuple(notes)
+    return Exported(
+        content=_text(layout, value).encode("ascii"),
+        keys=tuple(chosen),
+        left_out=left_out,
+        notes=tuple(notes),
+        variable=None if layout is Layout.NPM_ENDPOINT else VARIABLE,
+        value=value,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NpmExporter:
+    """One of the layouts, as ``kedge keys export`` finds it (:class:`kedge.exports.Exporter`)."""
+
+    layout: Layout
+    summary: str
+    default_registry: str | None = DEFAULT_UPSTREAM
+    appended_to: str | None = None
+
+    def export(self, sources: Sequence[Source], *, with_retired: bool) -> Exported:
+        """Put the keys of npm registries into this layout.
+
+        Raises:
+            VerificationError: no key is left to export (``no-keys``).
+            InputError: two issuers name different keys by the same keyid.
+        """
+        return export_keys([source.keys for source in sources], self.layout, with_retired=with_retired)
+
+
+npm_endpoint = NpmExporter(layout=Layout.NPM_ENDPOINT, summary="what a mirror of npm serves as its keys endpoint")
+corepack_env = NpmExporter(layout=Layout.COREPACK_ENV, summary="a line for a shell that sets Corepack's keys")
+corepack_json = NpmExporter(layout=Layout.COREPACK_JSON, summary="the value of Corepack's variable")
+corepack_dotenv = NpmExporter(layout=Layout.COREPACK_DOTENV, summary="a .corepack.env file")
+github_env = NpmExporter(
+    layout=Layout.GITHUB_ENV, summary="a line for a GitHub job's environment", appended_to="GITHUB_ENV"
+)
 
 
 def _choose(

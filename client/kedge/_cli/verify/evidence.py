@@ -12,7 +12,7 @@ import typer
 
 from kedge._cli.options import AnchorName, Json
 from kedge._cli.output import Screen, Tone, answer, answer_json, report, visible
-from kedge._cli.verify_inputs import find_speaker
+from kedge._cli.verify.npm_inputs import find_speaker
 from kedge.client import TrustClient
 from kedge.document import blame_user, format_time
 from kedge.errors import (

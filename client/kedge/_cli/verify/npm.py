@@ -1,4 +1,4 @@
-"""``kedge verify``: hold what a registry or its mirror serves against keys that no mirror can replace."""
+"""``kedge verify npm``: hold what an npm registry or its mirror serves against keys that no mirror can replace."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from kedge._cli.options import AnchorName, Json
 from kedge._cli.outfile import replace_file
 from kedge._cli.output import Screen, answer, answer_json, warn
 from kedge._cli.tables import trust_document
-from kedge._cli.verify_evidence import evidence
-from kedge._cli.verify_inputs import Given, find_speaker, read_given, read_mappings, read_registries
-from kedge._cli.verify_words import report_lines
+from kedge._cli.verify.npm_inputs import Given, find_speaker, read_given, read_mappings, read_registries
+from kedge._cli.verify.npm_words import report_lines
 from kedge._cli.words import say_warnings
 from kedge.errors import InputError
 from kedge.folders import state_folder
@@ -38,9 +37,7 @@ from kedge.registries.npm.verify import JOBS, Settings
 from kedge.registries.npm.verify import verify as verify_packages
 from kedge.store import Store
 
-__all__ = ["COMMANDS", "HELP", "npm"]
-
-HELP = "Hold packages against registries' signatures."
+__all__ = ["npm"]
 
 
 def npm(
@@ -129,9 +126,6 @@ def npm(
     if sarif_file is not None:
         replace_file(sarif_file, dumps(sarif(report, given.text), indent=1).encode() + b"\n")
     _answer(report, everything=everything, json=json)
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"npm": npm, "evidence": evidence}
 
 
 def _answer(report: Report, *, everything: bool, json: bool) -> None:
