@@ -109,6 +109,8 @@ def algorithm(key: Key) -> str:
 
 def _load(key: Key) -> PublicKeyTypes:
     public = key.keyval.get("public", "")
+    if not isinstance(public, str):  # OpenPGP keys, which other tools' metadata may list
+        raise DocumentError("", f"the key {key.keyid} is not {_EXPECTED}")
     try:
         if key.keytype == "ed25519":
             return Ed25519PublicKey.from_public_bytes(bytes.fromhex(public))

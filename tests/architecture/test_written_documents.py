@@ -51,10 +51,10 @@ def run(maintained: Maintained, machine: Path) -> Run:
     places = {"KEDGE_STATE_DIR": str(machine / "state"), "KEDGE_CONFIG_DIR": str(machine / "config")}
     root = maintained.public / "metadata" / "1.root.json"
 
-    def command(program: str, *arguments: object) -> Any:
+    def command(program: str, *arguments: object, exit_code: int = 0) -> Any:
         line = [sys.executable, "-m", program, *map(str, arguments), "--json"]
         done = subprocess.run(line, env={**os.environ, **places}, cwd=machine, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == exit_code, done.stderr
         return json.loads(done.stdout)
 
     added = command(
@@ -94,6 +94,13 @@ def test_an_answer_of_the_repository_tool_fits_its_schema(
     run: Run, maintained: Maintained, name: str, arguments: str
 ) -> None:
     assert schemas.faults(name, run("kedge_repo", *arguments.split(), "-w", maintained.workspace.root)) == []
+
+
+def test_the_answer_of_an_audit_fits_its_schema(run: Run, maintained: Maintained, shared_vectors: Path) -> None:
+    assert schemas.faults("audit", run("kedge_repo", "audit", maintained.workspace.root)) == []
+    repository = shared_vectors / "sigstore-repo"
+    at = (repository / "REFERENCE_TIME").read_text().strip()
+    assert schemas.faults("audit", run("kedge_repo", "audit", repository, "--as-of", at, exit_code=5)) == []
 
 
 def test_the_answer_of_the_demo_fits_its_schema(run: Run, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from kedge._version import __version__
 from kedge.errors import ExitCode, KedgeError
-from kedge_repo._cli import event, init, key, online, publish, role, sign, status, target
+from kedge_repo._cli import audit, event, init, key, online, publish, role, sign, status, target
 from kedge_repo._cli.output import answer, report, say
 
 __all__ = ["app", "run"]
@@ -34,6 +34,7 @@ app.add_typer(event.app, name="event")
 app.command("sign")(sign.sign)
 app.command("online")(online.online)
 app.command("publish")(publish.publish)
+app.command("audit")(audit.audit)
 
 
 @app.callback(invoke_without_command=True)

@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from kedge.document import blame_user
+from kedge.document import blame_user, parse_time
 from kedge.errors import InputError
 from kedge_repo import disk
 from kedge_repo.keydiff import Sample, read_sample
@@ -19,11 +19,13 @@ from kedge_repo.workspace import POLICY_FILE, Workspace, find_workspace
 __all__ = [
     "AllowUnencrypted",
     "AsJson",
+    "AsOf",
     "EventName",
     "PassphraseFd",
     "Reason",
     "SampleFile",
     "WorkspaceFolder",
+    "judged_at",
     "open_sample",
     "open_workspace",
     "passphrase_source",
@@ -36,6 +38,9 @@ WorkspaceFolder: TypeAlias = Annotated[
     typer.Option("--workspace", "-w", metavar="DIR", help="The workspace (default: found upwards from here)."),
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Answer with one JSON object.")]
+AsOf: TypeAlias = Annotated[
+    str | None, typer.Option("--as-of", metavar="TIME", help="Judge by this time, such as 2026-01-31T00:00:00Z.")
+]
 EventName: TypeAlias = Annotated[
     str | None, typer.Option("--event", metavar="NAME", help="The signing event, where several are open.")
 ]
@@ -58,6 +63,20 @@ AllowUnencrypted: TypeAlias = Annotated[
     bool,
     typer.Option("--allow-unencrypted-key-file", help="Use or make a private key file that is not encrypted."),
 ]
+
+
+def judged_at(as_of: str | None) -> datetime:
+    """The time that ``--as-of`` names, or the present.
+
+    Raises:
+        InputError: it is no time.
+    """
+    if as_of is None:
+        return present()
+    try:
+        return parse_time(as_of)
+    except ValueError as error:
+        raise InputError(f"--as-of: {error}, not {as_of[:80]}") from error
 
 
 def open_sample(file: Path | None) -> Sample | None:

@@ -1,0 +1,352 @@
+"""The audit: real history, honest repositories, each fault by its name; whatever it meets, it goes on to the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from securesystemslib.formats import encode_canonical
+from securesystemslib.signer import CryptoSigner
+
+from interop.ceremony import NPM, Maintained
+from kedge.document import parse_time
+from kedge.errors import ExitCode, InputError
+from kedge_repo import plan
+from kedge_repo.audit import Audit, Rule, audit, open_source
+from kedge_repo.publish.directory import publish
+from repo_tools.ceremony import Ceremony, contents
+from support.server import HostileServer, captive_portal, gzip_bomb, slow_body, status
+
+Found = list[tuple[str, str]]
+
+
+def examine(place: Path | str, at: Any, **options: Any) -> Audit:
+    source = open_source(str(place), timeout_s=options.pop("timeout_s", 60))
+    try:
+        return audit(source, now=at, **options)
+    finally:
+        source.transport.close()
+
+
+def found(result: Audit) -> Found:
+    return [(finding.rule.value, finding.file) for finding in result.findings]
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Ceremony:
+    made = Ceremony(tmp_path_factory.mktemp("template")).ready()
+    publish(made.workspace, made.folder / "public", now=made.now)
+    return made
+
+
+@pytest.fixture(scope="module")
+def old_template(tmp_path_factory: pytest.TempPathFactory, template: Ceremony) -> Ceremony:
+    return grown(copied(template, tmp_path_factory.mktemp("old")))
+
+
+def copied(made: Ceremony, folder: Path) -> Ceremony:
+    shutil.copytree(made.folder, folder, dirs_exist_ok=True)
+    copy = Ceremony(folder, made.now)
+    copy.signers = dict(made.signers)
+    return copy
+
+
+@pytest.fixture
+def ceremony(template: Ceremony, tmp_path: Path) -> Ceremony:
+    """A repository that has just begun, published to ``public``."""
+    return copied(template, tmp_path / "young")
+
+
+@pytest.fixture
+def old(old_template: Ceremony, tmp_path: Path) -> Ceremony:
+    """One with a history."""
+    return copied(old_template, tmp_path / "old")
+
+
+def grown(made: Ceremony) -> Ceremony:
+    """A history: carol has another key, so that root and targets move, and npm's paths hold one target more."""
+    made.signers["carol-2"] = CryptoSigner.generate_ed25519()
+    made.change(lambda view: plan.rotate_key(view, "carol", made.signers["carol-2"].public_key))
+    made.sign("alice", "bob")
+    made.merge()
+    made.change(lambda view: plan.add_target(view, f"{NPM}/more.json", b"{}"))
+    made.sign("npm-team")
+    made.merge()
+    made.online()
+    publish(made.workspace, made.folder / "public", now=made.now)
+    return made
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], object], *signers: CryptoSigner) -> None:
+    """Change what a metadata file says, and sign it again with ``signers`` if there are any."""
+    value = json.loads(path.read_bytes())
+    change(value)
+    if signers:
+        payload = str(encode_canonical(value["signed"])).encode()
+        value["signatures"] = [
+            {"keyid": signer.public_key.keyid, "sig": signer.sign(payload).signature} for signer in signers
+        ]
+    path.write_text(json.dumps(value))
+
+
+def test_sigstores_history_holds_what_is_known_of_it_and_nothing_else(shared_vectors: Path) -> None:
+    repository = shared_vectors / "sigstore-repo"
+    result = examine(repository, parse_time((repository / "REFERENCE_TIME").read_text().strip()))
+    assert [entry for entry in found(result) if entry[1] != "root.json"] == [
+        ("unreadable", "1.root.json"),
+        ("unreadable", "2.root.json"),
+        ("unreadable", "3.root.json"),
+        ("signatures", "4.root.json"),
+        ("signatures", "5.root.json"),
+        ("keyid", "11.root.json"),
+        ("empty-signature", "12.root.json"),
+        ("empty-signature", "12.root.json"),
+        ("empty-signature", "13.root.json"),
+        ("empty-signature", "14.root.json"),
+    ]
+    assert result.floors == {"kedge": 5, "python-tuf": 5}
+    below = [finding.file for finding in result.findings if finding.below_floor]
+    assert below == [f"{version}.root.json" for version in range(1, 6)]
+    assert result.exit_code == ExitCode.FAULTS
+    later = examine(repository, parse_time("2026-11-25T00:00:00Z"))
+    assert later.exit_code == ExitCode.EXPIRED
+    assert [entry for entry in found(later) if entry not in found(result)] == [
+        ("expired", "15.root.json"),
+        ("expired", "timestamp.json"),
+        ("expired", "8.registry.npmjs.org.json"),
+    ]
+    assert later.floors == result.floors
+
+
+def test_sigstores_floor_is_a_break_for_who_promised_an_older_root(shared_vectors: Path) -> None:
+    repository = shared_vectors / "sigstore-repo"
+    now = parse_time((repository / "REFERENCE_TIME").read_text().strip())
+    assert examine(repository, now, floor=5).exit_code == ExitCode.FAULTS
+    assert examine(repository, now, floor=4).exit_code == ExitCode.REFUSED
+
+
+def test_an_honest_repository_has_no_finding_in_workspace_folder_and_url(ceremony: Ceremony, old: Ceremony) -> None:
+    for made in (ceremony, old):
+        public = made.folder / "public"
+        for place in (made.workspace.root, public):
+            result = examine(place, made.now)
+            assert (found(result), result.exit_code) == ([], ExitCode.DONE)
+        with HostileServer(public) as server:
+            result = examine(server.url, made.now)
+            assert (found(result), result.exit_code) == ([], ExitCode.DONE)
+    assert result.roots == 2
+    assert result.floors == {"kedge": 1, "python-tuf": 1}
+    assert [(fact.role, fact.version, fact.under) for fact in result.history] == [
+        ("root", 1, "root version 1"),
+        ("root", 2, "root version 2"),
+        ("snapshot", 1, "root version 1"),
+        ("snapshot", 2, "root version 1"),
+        ("targets", 1, "root version 1"),
+        (NPM, 1, "targets version 1"),
+        (NPM, 2, "targets version 1"),
+        ("timestamp", 2, "root version 1"),
+    ]
+
+
+def test_an_audit_writes_nothing(ceremony: Ceremony) -> None:
+    before = contents(ceremony.folder)
+    examine(ceremony.workspace.root, ceremony.now)
+    examine(ceremony.folder / "public", ceremony.now)
+    assert contents(ceremony.folder) == before
+
+
+Spoil = Callable[[Path, Ceremony], object]
+
+
+def drop(*names: str) -> Spoil:
+    return lambda public, _: [(public / name).unlink() for name in names]
+
+
+def put(name: str, data: bytes) -> Spoil:
+    return lambda public, _: (public / name).write_bytes(data)
+
+
+def edit(name: str, change: Callable[[dict[str, Any]], object], *signers: str) -> Spoil:
+    return lambda public, made: rewrite(public / name, change, *(made.signers[who] for who in signers))
+
+
+def empty_signature(value: dict[str, Any]) -> None:
+    value["signatures"].append({"keyid": "a" * 64, "sig": ""})
+
+
+def stray_signature(value: dict[str, Any]) -> None:
+    value["signatures"].append({"keyid": "a" * 64, "sig": "00"})
+
+
+def target_of(public: Path) -> Path:
+    (path,) = (public / "targets" / NPM).glob("*.keys.json")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected", "code"),
+    [
+        (drop("metadata/1.root.json"), ("missing", "1.root.json"), 5),
+        (put("metadata/2.root.json", b"\x00"), ("unreadable", "2.root.json"), 3),
+        (put("metadata/2.root.json", b"{" * 100_000), ("unreadable", "2.root.json"), 3),
+        (edit("metadata/2.root.json", lambda value: value["signatures"].pop()), ("signatures", "2.root.json"), 3),
+        (edit("metadata/2.root.json", empty_signature), ("empty-signature", "2.root.json"), 5),
+        (edit("metadata/2.root.json", stray_signature), ("stray-signature", "2.root.json"), 5),
+        (edit("metadata/1.targets.json", lambda value: value["signatures"].pop()), ("signatures", "1.targets.json"), 3),
+        (edit("metadata/1.targets.json", stray_signature), ("content", "1.targets.json"), 3),
+        (put("metadata/1.targets.json", b"[]"), ("unreadable", "1.targets.json"), 3),
+        (drop("metadata/2.snapshot.json"), ("missing", "2.snapshot.json"), 3),
+        (drop(f"metadata/2.{NPM}.json"), ("missing", f"2.{NPM}.json"), 3),
+        (drop("metadata/timestamp.json"), ("missing", "timestamp.json"), 3),
+        (put("metadata/timestamp.json", b"<html>"), ("unreadable", "timestamp.json"), 3),
+        (lambda public, _: target_of(public).unlink(), ("missing", "targets/"), 3),
+        (lambda public, _: target_of(public).write_bytes(b"x"), ("content", "targets/"), 3),
+        (put("metadata/9.snapshot.json", b"{}"), ("unreachable", "9.snapshot.json"), 3),
+        (put("metadata/notes.txt", b"hello"), ("unreachable", "notes.txt"), 5),
+        (put("targets/old.json", b"hello"), ("unreachable", "targets/old.json"), 5),
+        (
+            edit(
+                "metadata/1.snapshot.json", lambda value: value["signed"]["meta"][f"{NPM}.json"].update(version=7), "ci"
+            ),
+            ("rollback", "2.snapshot.json"),
+            3,
+        ),
+        (
+            edit("metadata/2.snapshot.json", lambda value: value["signed"]["meta"].pop(f"{NPM}.json"), "ci"),
+            ("rollback", "2.snapshot.json"),
+            3,
+        ),
+        (
+            edit(f"metadata/1.{NPM}.json", lambda value: value["signed"].update(version=1), "alice"),
+            ("signatures", f"1.{NPM}.json"),
+            3,
+        ),
+        (
+            edit("metadata/2.root.json", lambda value: value["signed"].update(version=3), "alice", "bob"),
+            ("wrong-version", "2.root.json"),
+            3,
+        ),
+    ],
+)
+def test_a_fault_is_found_by_its_name_with_its_file(
+    old: Ceremony, spoil: Spoil, expected: tuple[str, str], code: int
+) -> None:
+    public = old.folder / "public"
+    spoil(public, old)
+    result = examine(public, old.now)
+    assert any(rule == expected[0] and file.startswith(expected[1]) for rule, file in found(result)), found(result)
+    assert result.exit_code == code
+
+
+def test_a_root_that_is_gone_is_a_break_for_who_promised_it(old: Ceremony) -> None:
+    drop("metadata/1.root.json")(old.folder / "public", old)
+    result = examine(old.folder / "public", old.now, floor=1)
+    assert found(result)[0] == ("missing", "1.root.json")
+    assert result.exit_code == ExitCode.REFUSED
+    assert result.floors == {"kedge": 2, "python-tuf": 2}
+
+
+def test_every_fault_is_told_and_not_the_first_alone(old: Ceremony) -> None:
+    public = old.folder / "public"
+    for spoil in (
+        edit("metadata/1.root.json", empty_signature),
+        put("metadata/2.root.json", b"{}"),
+        put("metadata/1.snapshot.json", b"nothing"),
+        put("metadata/1.targets.json", b"nothing"),
+        put("metadata/junk", b""),
+        put("targets/junk", b""),
+    ):
+        spoil(public, old)
+    rules = found(examine(public, old.now))
+    files = {"1.root.json", "2.root.json", "1.snapshot.json", "1.targets.json", "junk", "targets/junk"}
+    assert {file for _, file in rules} >= files
+
+
+def test_keys_that_had_been_replaced_are_told_from_those_of_the_time(ceremony: Ceremony) -> None:
+    made = ceremony
+    made.signers["npm-2"] = CryptoSigner.generate_ed25519()
+    made.change(lambda view: plan.rotate_key(view, "npm-team", made.signers["npm-2"].public_key))
+    made.sign("alice", "bob", "npm-2")
+    made.merge()
+    made.online()
+    root = made.workspace.root / "metadata"
+    assert found(examine(made.workspace.root, made.now)) == []
+    rewrite(root / f"2.{NPM}.json", lambda _: None, made.signers["npm-team"])
+    result = examine(made.workspace.root, made.now)
+    assert ("signatures", f"2.{NPM}.json") in found(result)
+    assert result.exit_code == ExitCode.REFUSED
+
+
+def test_a_workspace_answers_for_its_policy_and_its_open_events(ceremony: Ceremony) -> None:
+    made = ceremony
+    made.change(lambda view: plan.add_target(view, f"{NPM}/more.json", b"{}"))
+    assert found(examine(made.workspace.root, made.now)) == []
+    (event,) = (made.workspace.root / "events").glob("*/event.json")
+    event.write_text("{}")
+    assert found(examine(made.workspace.root, made.now)) == [("event", f"events/{event.parent.name}/event.json")]
+    (made.workspace.root / "keys" / "alice.pub").unlink()
+    assert found(examine(made.workspace.root, made.now))[-1] == ("policy", "kedge-repo.toml")
+
+
+def test_what_has_expired_is_exit_4_and_a_break_goes_before_it(ceremony: Ceremony) -> None:
+    public = ceremony.folder / "public"
+    later = ceremony.now + timedelta(days=8)
+    result = examine(public, later)
+    assert (found(result), result.exit_code) == ([("expired", "timestamp.json")], ExitCode.EXPIRED)
+    drop("metadata/1.snapshot.json")(public, ceremony)
+    assert examine(public, later).exit_code == ExitCode.REFUSED
+
+
+@pytest.mark.parametrize("behaviour", [captive_portal(), gzip_bomb(), status(500), slow_body(1)])
+@pytest.mark.parametrize("path", ["timestamp.json", "1.snapshot.json"])
+def test_a_hostile_server_cannot_make_it_crash_or_hang(ceremony: Ceremony, path: str, behaviour: Any) -> None:
+    with HostileServer(ceremony.folder / "public") as server:
+        server.misbehave(f"metadata/{path}", behaviour)
+        result = examine(server.url, ceremony.now, timeout_s=0.5)
+    assert result.findings
+    assert result.exit_code in {ExitCode.REFUSED, ExitCode.COULD_NOT}
+
+
+def test_pipes_links_and_circles_in_a_folder_cannot_make_it_hang(ceremony: Ceremony) -> None:
+    public = ceremony.folder / "public"
+    os.mkfifo(public / "metadata" / "2.root.json")
+    (public / "metadata" / "3.root.json").symlink_to("/dev/zero")
+    (public / "targets" / "circle").symlink_to(public / "targets")
+    (public / "targets" / "away").symlink_to("/etc/hostname")
+    result = examine(public, ceremony.now)
+    rules = found(result)
+    assert ("unread", "2.root.json") in rules
+    assert ("unread", "3.root.json") in rules
+    assert ("unreachable", "targets/away") in rules
+
+
+def test_a_target_path_that_leads_elsewhere_is_not_followed(ceremony: Ceremony) -> None:
+    public = ceremony.folder / "public"
+
+    def lie(value: dict[str, Any]) -> None:
+        value["signed"]["targets"]["../../../secret"] = {"length": 6, "hashes": {"sha256": "0" * 64}}
+
+    (ceremony.folder / f"{'0' * 64}.secret").write_bytes(b"secret")
+    edit(f"metadata/1.{NPM}.json", lie, "npm-team")(public, ceremony)
+    result = examine(public, ceremony.now)
+    (odd,) = [finding for finding in result.findings if finding.file.startswith("targets/..")]
+    assert odd.rule == Rule.CONTENT
+    assert "is not a path below" in odd.message
+
+
+def test_a_folder_that_is_not_there_is_the_users_fault(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no such folder"):
+        open_source(str(tmp_path))
+
+
+def test_the_foreign_maintained_repository_is_clean_too(tmp_path: Path, ceremony: Ceremony) -> None:
+    made = Maintained(tmp_path / "other", now=ceremony.now)
+    made.rotate("carol", "alice")
+    made.replace_target(f"{NPM}/more.json", b"{}")
+    assert found(examine(made.public, ceremony.now)) == []
