@@ -15,15 +15,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tuf.api.exceptions import LengthOrHashMismatchError
-from tuf.api.metadata import MetaFile, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
 
 from kedge.document import format_time
 from kedge.errors import ExpiredError, Reason, Refusal, StoreError, VerificationError
-from kedge.metadata import Checked, Parsed, key_materials, parse, require_threshold
+from kedge.metadata import (
+    ROOT,
+    SNAPSHOT,
+    TARGETS,
+    TIMESTAMP,
+    Checked,
+    Parsed,
+    key_materials,
+    parse,
+    require_threshold,
+)
 from kedge.state import Floors, OnlineFloor, TrustedState, sha256_hex
+
+if TYPE_CHECKING:
+    from tuf.api.metadata import MetaFile, Root, Signed, Snapshot, TargetFile, Targets
 
 __all__ = [
     "Freshness",
@@ -76,8 +88,8 @@ def begin(initial_root: bytes, *, file: str = "initial root") -> TrustedState:
         VerificationError: it is not a root, or not signed by the threshold of its own keys.
     """
     # §5.2 load the trusted root; it vouches for itself only
-    root = parse(initial_root, Root, file=file)
-    require_threshold(root.signed, Root.type, root)
+    root = parse(initial_root, ROOT, file=file)
+    require_threshold(root.signed, ROOT.type, root)
     return TrustedState(roots=(root,), floors=Floors(root=root.signed.version))
 
 
@@ -88,14 +100,14 @@ def accept_root(state: TrustedState, data: bytes) -> TrustedState:
         VerificationError: it does not follow from the newest root that is trusted.
     """
     wanted = state.root.version + 1
-    new = parse(data, Root, file=f"{wanted}.root.json")
+    new = parse(data, ROOT, file=f"{wanted}.root.json")
     # §5.3.4 arbitrary software: signed by the threshold of the trusted root, and by its own
     checked: Checked = {}
-    require_threshold(state.root, Root.type, new, checked=checked)
-    require_threshold(new.signed, Root.type, new, checked=checked)
+    require_threshold(state.root, ROOT.type, new, checked=checked)
+    require_threshold(new.signed, ROOT.type, new, checked=checked)
     # §5.3.5 rollback: exactly one version on
     if new.signed.version != wanted:
-        raise _version_error(new, Root.type, expected=str(wanted))
+        raise _version_error(new, ROOT.type, expected=str(wanted))
     # §5.3.6 (an intermediate root may have expired)
     floors = replace(state.floors, root=max(state.floors.root, wanted))
     return replace(state, roots=(*state.roots, new), floors=floors)
@@ -109,7 +121,7 @@ def check_final_root(state: TrustedState) -> None:
     """
     # §5.3.5 rollback: the chain that is served must not end before the root that was trusted already
     if state.root.version < state.floors.root:
-        raise _rollback(state.roots[-1].file, Root.type, floor=state.floors.root, found=state.root.version)
+        raise _rollback(state.roots[-1].file, ROOT.type, floor=state.floors.root, found=state.root.version)
 
 
 def settle_floors(state: TrustedState, recorded: Iterable[Floors] = ()) -> TrustedState:
@@ -128,7 +140,7 @@ def settle_floors(state: TrustedState, recorded: Iterable[Floors] = ()) -> Trust
 
 def keys_replaced(root: Root, floors: Floors) -> bool:
     """Whether ``root`` no longer trusts the keys that vouched for the timestamp or the snapshot of ``floors``."""
-    for role, floor in ((Timestamp.type, floors.timestamp), (Snapshot.type, floors.snapshot)):
+    for role, floor in ((TIMESTAMP.type, floors.timestamp), (SNAPSHOT.type, floors.snapshot)):
         if floor is not None and floor.keys:
             still_trusted = key_materials(root, role) & set(floor.keys)
             if len(still_trusted) < root.roles[role].threshold:
@@ -143,25 +155,25 @@ def accept_timestamp(state: TrustedState, data: bytes, freshness: Freshness) -> 
         VerificationError: signatures, rollback of the timestamp or of the snapshot it names.
         ExpiredError: it has expired.
     """
-    new = parse(data, Timestamp, file="timestamp.json")
+    new = parse(data, TIMESTAMP, file="timestamp.json")
     # §5.4.2 arbitrary software
-    count = require_threshold(state.root, Timestamp.type, new, every=True)
+    count = require_threshold(state.root, TIMESTAMP.type, new, every=True)
     # §5.4.3.1 rollback: its own version
     floor = state.floors.timestamp
     if floor is not None and new.signed.version < floor.version:
-        raise _rollback(new.file, Timestamp.type, floor=floor.version, found=new.signed.version)
+        raise _rollback(new.file, TIMESTAMP.type, floor=floor.version, found=new.signed.version)
     # §5.4.3.1 the same version is no news: the one that is held stays, and must still be fresh
     held = state.timestamp
     if held is not None and new.signed.version == held.signed.version:
-        require_unexpired(held, Timestamp.type, freshness)
+        require_unexpired(held, TIMESTAMP.type, freshness)
         return state
     # §5.4.3.2 rollback: the version of the snapshot that it names
     named = new.signed.snapshot_meta.version
     bound = state.floors.snapshot
     if bound is not None and named < bound.version:
-        raise _rollback(f"{new.file}: meta.snapshot.json", Snapshot.type, floor=bound.version, found=named)
+        raise _rollback(f"{new.file}: meta.snapshot.json", SNAPSHOT.type, floor=bound.version, found=named)
     # §5.4.4 freeze
-    require_unexpired(new, Timestamp.type, freshness)
+    require_unexpired(new, TIMESTAMP.type, freshness)
     floors = replace(
         state.floors,
         timestamp=OnlineFloor(version=new.signed.version, keys=count.materials),
@@ -182,13 +194,13 @@ def accept_snapshot(state: TrustedState, data: bytes, freshness: Freshness) -> T
     meta = timestamp.signed.snapshot_meta
     file = f"{meta.version}.snapshot.json"
     # §5.5.2 the digests that the timestamp names
-    _check_content(meta, data, file=file, role=Snapshot.type)
-    new = parse(data, Snapshot, file=file)
+    _check_content(meta, data, file=file, role=SNAPSHOT.type)
+    new = parse(data, SNAPSHOT, file=file)
     # §5.5.3 arbitrary software
-    count = require_threshold(state.root, Snapshot.type, new, every=True)
+    count = require_threshold(state.root, SNAPSHOT.type, new, every=True)
     # §5.5.4 mix and match: the version that the timestamp names
     if new.signed.version != meta.version:
-        raise _version_error(new, Snapshot.type, expected=f"{meta.version}, which timestamp.json names")
+        raise _version_error(new, SNAPSHOT.type, expected=f"{meta.version}, which timestamp.json names")
     # §5.5.5 rollback: no role's version falls, and no role vanishes
     for name, floor in state.floors.roles.items():
         listed = new.signed.meta.get(f"{name}.json")
@@ -197,7 +209,7 @@ def accept_snapshot(state: TrustedState, data: bytes, freshness: Freshness) -> T
         if listed.version < floor:
             raise _rollback(f"{file}: meta.{name}.json", name, floor=floor, found=listed.version)
     # §5.5.6 freeze
-    require_unexpired(new, Snapshot.type, freshness)
+    require_unexpired(new, SNAPSHOT.type, freshness)
     floors = replace(
         state.floors,
         snapshot=OnlineFloor(version=new.signed.version, keys=count.materials),
@@ -223,7 +235,7 @@ def accept_role(
     file = f"{meta.version}.{role}.json"
     # §5.6.2 the digests that the snapshot names
     _check_content(meta, data, file=file, role=role)
-    new = parse(data, Targets, file=file)
+    new = parse(data, TARGETS, file=file)
     # §5.6.3 arbitrary software, by the keys of whoever delegates
     require_threshold(delegator, role, new)
     # §5.6.4 mix and match: the version that the snapshot names
@@ -293,7 +305,7 @@ def require_complete(state: TrustedState) -> None:
         and snapshot is not None
         and targets is not None
         and snapshot.signed.version == timestamp.signed.snapshot_meta.version
-        and targets.signed.version == role_meta(state, Targets.type).version
+        and targets.signed.version == role_meta(state, TARGETS.type).version
     )
     if not whole or not _at_floors(state):
         raise StoreError(
@@ -358,7 +370,7 @@ def describe_age(age: timedelta) -> str:
 
 
 def _expired_hint(role: str) -> str:
-    if role in (Timestamp.type, Snapshot.type):
+    if role in (TIMESTAMP.type, SNAPSHOT.type):
         return "the mirror may be stale, or withholds newer files: try another mirror; then check this machine's clock"
     return "the repository's maintainers must sign it again; if they have, the mirror is stale: try another mirror"
 

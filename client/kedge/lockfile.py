@@ -24,11 +24,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tuf.api.metadata import Snapshot, Timestamp
-
 from kedge.checks import keys_replaced, role_meta
 from kedge.document import Fields, blame_user, load_json
 from kedge.errors import InputError, Reason, Refusal, VerificationError
+from kedge.metadata import SNAPSHOT, TIMESTAMP
 from kedge.state import Floors, TrustedState, sha256_hex
 from kedge.steps import Phase
 
@@ -152,7 +151,7 @@ class Lock:
             return
         versions = state.timestamp.signed.version, state.timestamp.signed.snapshot_meta.version
         for role, floor, found in zip(
-            (Timestamp.type, Snapshot.type), (floors.timestamp, floors.snapshot), versions, strict=True
+            (TIMESTAMP.type, SNAPSHOT.type), (floors.timestamp, floors.snapshot), versions, strict=True
         ):
             if floor is not None and found < floor.version:
                 raise self._below(anchor, role, role, floor.version, found)

@@ -9,6 +9,9 @@ python-tuf's Metadata API does the modelling; this module stands in front of it 
 - Behind, signatures are counted as TUF 1.0.34 §5 asks: keyids are opaque, a signature that is empty or unknown, or
   by an OpenPGP key, counts nothing, and one key's material under two keyids counts once.
 
+python-tuf, and the cryptography below it, are loaded when the first file is read and not before: that is half the time
+in which a client starts, and by then its first questions are under way.
+
 Source: TUF 1.0.34 §4 (formats) and §5.3.4, §5.4.2, §5.5.3, §5.6.3 (arbitrary software attack checks).
 """
 
@@ -20,25 +23,53 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from securesystemslib.exceptions import UnsupportedLibraryError, UnverifiedSignatureError
 from securesystemslib.exceptions import VerificationError as SignatureFault
-from securesystemslib.signer import Key, Signature, SSlibKey
-from tuf.api.metadata import Metadata, Role, Root, Snapshot, Targets, Timestamp
-from tuf.api.serialization import DeserializationError
 
 from kedge.document import DocumentError, Fields, blame_served, load_json
 from kedge.errors import Reason, Refusal, StoreError, VerificationError
 
-__all__ = ["Count", "Parsed", "count_signatures", "key_materials", "parse", "require_threshold"]
+if TYPE_CHECKING:
+    from securesystemslib.signer import Key, Signature, SSlibKey
+    from tuf.api.metadata import Metadata, Role, Root, Snapshot, Targets, Timestamp
 
-T = TypeVar("T", Root, Timestamp, Snapshot, Targets)
+__all__ = [
+    "ROOT",
+    "SNAPSHOT",
+    "TARGETS",
+    "TIMESTAMP",
+    "Count",
+    "Kind",
+    "Parsed",
+    "claimed_version",
+    "count_signatures",
+    "key_materials",
+    "parse",
+    "require_threshold",
+]
+
+T = TypeVar("T", "Root", "Timestamp", "Snapshot", "Targets")
 
 _TOP_LEVEL = ("root", "targets", "snapshot", "timestamp")
 _EXPIRES = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+
+
+class Kind(Generic[T]):
+    """One of the four types of metadata. It stands for python-tuf's class, which it names without loading it."""
+
+    __slots__ = ("type",)
+
+    def __init__(self, type: str) -> None:  # noqa: A002 as python-tuf's classes call it
+        """Name the type as the field ``_type`` does."""
+        self.type = type
+
+
+ROOT: Final[Kind[Root]] = Kind("root")
+TIMESTAMP: Final[Kind[Timestamp]] = Kind("timestamp")
+SNAPSHOT: Final[Kind[Snapshot]] = Kind("snapshot")
+TARGETS: Final[Kind[Targets]] = Kind("targets")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,18 +103,26 @@ class Count:
         return len(self.keyids) >= self.threshold
 
 
-def parse(data: bytes, kind: type[T], *, file: str) -> Parsed[T]:
-    """Read one metadata file of the role type ``kind``; ``file`` is its name in messages.
+def parse(data: bytes, kind: Kind[T] | type[T], *, file: str) -> Parsed[T]:
+    """Read one metadata file of the type ``kind``; ``file`` is its name in messages.
 
     Raises:
         VerificationError: the bytes are not such a document (reason ``malformed``); the text gives the path.
     """
     with blame_served(file):
         document = load_json(data)
-        _check_shape(Fields(document), kind)
+        _check_shape(Fields(document), kind.type)
         payload = _canonical(document["signed"])
         metadata: Metadata[T] = _model(document)
     return Parsed(file=file, data=data, payload=payload, signed=metadata.signed, signatures=metadata.signatures)
+
+
+def claimed_version(data: bytes) -> int | None:
+    """A file's version by its own word, before anything of it is checked; None where it cannot be read."""
+    try:
+        return Fields(load_json(data)).table("signed").integer("version")
+    except DocumentError:
+        return None
 
 
 Checked: TypeAlias = dict[tuple[str, str, str], bool]
@@ -197,6 +236,8 @@ def _listed(delegator: Root | Targets, role: str, file: str) -> Role:
 
 
 def _readable_key(delegator: Root | Targets, keyid: str) -> SSlibKey | None:
+    from securesystemslib.signer import SSlibKey
+
     try:
         key: Key = delegator.get_key(keyid)
     except ValueError:
@@ -217,6 +258,9 @@ def _material(key: SSlibKey) -> str:
 def _material_of(keytype: str, public: str) -> str:
     # Two texts may hold one key: PEM is read past what stands before it, and hexadecimal digits past blanks. Only what
     # the key's own reader makes of them tells.
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+
     text = f"{keytype}:{public}"
     if "-----BEGIN" in public:
         with suppress(ValueError, UnsupportedAlgorithm):
@@ -256,6 +300,9 @@ def _unescaped(match: re.Match[str]) -> str:
 
 
 def _model(document: dict[str, Any]) -> Any:
+    from tuf.api.metadata import Metadata
+    from tuf.api.serialization import DeserializationError
+
     try:
         return Metadata.from_dict(document)
     except (ValueError, KeyError, TypeError, AttributeError, DeserializationError) as error:
@@ -265,7 +312,7 @@ def _model(document: dict[str, Any]) -> Any:
         ) from error
 
 
-def _check_shape(document: Fields, kind: type[Root | Timestamp | Snapshot | Targets]) -> None:
+def _check_shape(document: Fields, kind: str) -> None:
     seen: set[str] = set()
     for entry in document.tables("signatures"):
         keyid = entry.text("keyid")
@@ -274,12 +321,12 @@ def _check_shape(document: Fields, kind: type[Root | Timestamp | Snapshot | Targ
         seen.add(keyid)
         entry.text("sig", empty=True)  # an empty signature counts nothing: Sigstore's roots 12 to 14 carry such
     signed = document.table("signed")
-    signed.text("_type", pattern=kind.type, expected=f'"{kind.type}"')
+    signed.text("_type", pattern=kind, expected=f'"{kind}"')
     signed.integer("version", minimum=1)
     signed.text("spec_version", pattern=r"1\.\d+(\.\d+)?", expected="a TUF specification version 1.x")
     signed.text("expires", pattern=_EXPIRES, expected="a time such as 2025-01-27T00:00:00Z")
     signed.time("expires")
-    _SHAPES[kind.type](signed)
+    _SHAPES[kind](signed)
 
 
 def _root_shape(signed: Fields) -> None:
@@ -352,8 +399,8 @@ def _hashes_shape(hashes: Fields) -> None:
 
 
 _SHAPES = {
-    Root.type: _root_shape,
-    Timestamp.type: _timestamp_shape,
-    Snapshot.type: _snapshot_shape,
-    Targets.type: _targets_shape,
+    ROOT.type: _root_shape,
+    TIMESTAMP.type: _timestamp_shape,
+    SNAPSHOT.type: _snapshot_shape,
+    TARGETS.type: _targets_shape,
 }

@@ -15,11 +15,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from kedge import checks
 from kedge.anchor import Anchor
 from kedge.document import DocumentError, Fields, load_json
 from kedge.errors import Reason, Refusal, StoreError, VerificationError
+from kedge.metadata import claimed_version
 from kedge.state import Floors, StateRecord, TrustedState, sha256_hex
 from kedge.steps import MISSING, Accepted, Area, Missing, Recall
 from kedge.store import Change, Records, Store
@@ -34,11 +36,7 @@ class Session:
     """One anchor's stored set, opened for one use by one thread."""
 
     def __init__(self, anchor: Anchor, store: Store, *, keep: bool) -> None:
-        """Open the set; nothing is written where ``keep`` is false.
-
-        Raises:
-            VerificationError: the anchor's root does not vouch for itself.
-        """
+        """Open the set; nothing is written where ``keep`` is false, and nothing of it is verified yet."""
         self.warnings: list[str] = []
         self._store = store
         self._keep = keep
@@ -53,16 +51,25 @@ class Session:
         self.source = record.source if record is not None else None
         self._roots: tuple[str, ...] = ()
         self._earlier_roots: tuple[str, ...] = ()
-        self.initial = self._begin(anchor, record)
+        self._first, self._first_name = self._start(anchor, record)
         held = record or StateRecord(roots=(self._anchor_root,))
         self._metadata = dict(held.roles)
         self._metadata.update((name, digest) for name, digest in _online(held) if digest is not None)
         self._targets = dict(held.targets)
 
+    @cached_property
+    def initial(self) -> TrustedState:
+        """The root with which the chain begins, checked when it is first asked for.
+
+        Raises:
+            VerificationError: it does not vouch for itself.
+        """
+        return checks.begin(self._first, file=self._first_name)
+
     @property
     def held_root_version(self) -> int:
-        """The version of the newest root that is held; it is not verified yet."""
-        return self.initial.root.version + max(0, len(self._roots) - 1)
+        """The version of the newest root that is held, by the files' own word: nothing is verified for it."""
+        return (claimed_version(self._first) or 0) + max(0, len(self._roots) - 1)
 
     @property
     def is_cold(self) -> bool:
@@ -194,14 +201,14 @@ class Session:
             source=self.source,
         )
 
-    def _begin(self, anchor: Anchor, record: StateRecord | None) -> TrustedState:
+    def _start(self, anchor: Anchor, record: StateRecord | None) -> tuple[bytes, str]:
         if record is not None and self._anchor_root in record.roots:
             index = record.roots.index(self._anchor_root)
             self._earlier_roots, self._roots = record.roots[:index], record.roots[index:]
         elif record is not None and (former := self._blob(record.initial_root)) is not None:
             self._roots = record.roots
-            return checks.begin(former, file="the stored initial root")
-        return checks.begin(anchor.initial_root, file=f"the initial root of anchor {anchor.name}")
+            return former, "the stored initial root"
+        return anchor.initial_root, f"the initial root of anchor {anchor.name}"
 
     def _blob(self, digest: str) -> bytes | None:
         if digest not in self._blobs and (data := self._store.blob(digest)) is not None:

@@ -16,12 +16,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
-
-from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
+from typing import TYPE_CHECKING, Any
 
 from kedge.document import Fields, format_time, load_json
 from kedge.metadata import Parsed
+
+if TYPE_CHECKING:
+    from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 __all__ = ["Floors", "OnlineFloor", "StateRecord", "TrustedState", "sha256_hex"]
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, TypeAlias
-
-from tuf.api.metadata import TargetFile
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kedge.state import TrustedState
+
+if TYPE_CHECKING:
+    from tuf.api.metadata import TargetFile
 
 __all__ = [
     "MISSING",

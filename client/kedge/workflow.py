@@ -24,15 +24,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from urllib.parse import quote
-
-from tuf.api.metadata import MetaFile, Root, TargetFile, Targets, Timestamp
 
 from kedge import checks
 from kedge.checks import Freshness
 from kedge.errors import FetchError, Reason, Refusal, VerificationError
-from kedge.metadata import parse
+from kedge.metadata import ROOT, TARGETS, TIMESTAMP, parse
 from kedge.state import Floors, TrustedState, sha256_hex
 from kedge.steps import (
     MISSING,
@@ -50,6 +48,9 @@ from kedge.steps import (
     Recall,
     Step,
 )
+
+if TYPE_CHECKING:
+    from tuf.api.metadata import MetaFile, Root, TargetFile, Targets
 
 __all__ = [
     "MISSING",
@@ -97,7 +98,7 @@ def restore(state: TrustedState, freshness: Freshness) -> Workflow[TrustedState]
             elif name == "snapshot":
                 state = checks.accept_snapshot(state, held, freshness)
             else:
-                state = checks.accept_role(state, held, Targets.type, state.root, freshness)
+                state = checks.accept_role(state, held, TARGETS.type, state.root, freshness)
         except VerificationError:
             break
     return state
@@ -148,7 +149,7 @@ def find(state: TrustedState, path: str, freshness: Freshness, *, limits: Limits
             not be trusted, or there are more delegations than the limit.
     """
     limits = limits or Limits()
-    waiting: list[tuple[str, str | None]] = [(Targets.type, None)]
+    waiting: list[tuple[str, str | None]] = [(TARGETS.type, None)]
     visited: set[str] = set()
     # §5.6.7 pre-order depth-first search through the delegations
     while waiting:
@@ -251,10 +252,10 @@ def _update_rest(
     state = checks.settle_floors(state, recorded)
     freshness = freshness.above(state.floors)
     # §5.3.10 freeze: the final root must not have expired
-    checks.require_unexpired(state.roots[-1], Root.type, freshness)
+    checks.require_unexpired(state.roots[-1], ROOT.type, freshness)
     state = yield from _update_timestamp(state, freshness, limits, gate, again=again)
     state = yield from _update_snapshot(state, freshness, limits, gate)
-    return (yield from _update_role(state, Targets.type, state.root, freshness, limits))
+    return (yield from _update_role(state, TARGETS.type, state.root, freshness, limits))
 
 
 def _update_timestamp(
@@ -340,7 +341,7 @@ def _judge_root(state: TrustedState, data: bytes) -> Merit:
 
 def _judge_timestamp(state: TrustedState, freshness: Freshness, data: bytes) -> Merit:
     checks.accept_timestamp(state, data, freshness)
-    parsed = parse(data, Timestamp, file="timestamp.json")
+    parsed = parse(data, TIMESTAMP, file="timestamp.json")
     return Merit(parsed.signed.version, sha256_hex(parsed.payload))
 
 
