@@ -227,6 +227,15 @@ class Fields:
             self.fail(name, f"must be at most {maximum}, not {value}")
         return value
 
+    def integers(self, name: str, *, minimum: int = 0, maximum: int | None = None) -> tuple[int, ...]:
+        """A list of whole numbers within bounds."""
+        values = self._list(name)
+        for index, value in enumerate(values):
+            if type(value) is not int or value < minimum or (maximum is not None and value > maximum):
+                most = "" if maximum is None else f" and at most {maximum}"
+                raise DocumentError(f"{self.at(name)}[{index}]", f"must be a whole number, at least {minimum}{most}")
+        return tuple(values)
+
     def boolean(self, name: str) -> bool:
         """``true`` or ``false``."""
         value = self._take(name)

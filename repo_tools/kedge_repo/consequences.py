@@ -22,8 +22,13 @@ _POWERS = {
 }
 
 
-def consequences(root: Root | None, targets: Targets | None, label: Mapping[str, str]) -> Iterator[str]:
-    """Say what a new ``root`` and new delegations of ``targets`` (None: not changed) let whom do, a line each."""
+def consequences(
+    root: Root | None, targets: Targets | None, label: Mapping[str, str], *, bins: Mapping[str, Targets] | None = None
+) -> Iterator[str]:
+    """Say what a new ``root`` and new delegations of ``targets`` (None: not changed) let whom do, a line each.
+
+    ``bins`` are new versions of roles that delegate to hash bins.
+    """
     if root is not None:
         for name, role in root.roles.items():
             keys = _distinct(role, root.keys)
@@ -35,6 +40,12 @@ def consequences(root: Root | None, targets: Targets | None, label: Mapping[str,
         keys = _distinct(role, targets.delegations.keys if targets is not None and targets.delegations else {})
         paths = ", ".join(role.paths or ["the paths with its hash prefixes"])
         yield f"after this, {_who(keys, role.threshold, label)} can change {paths} (as {name})"
+    for name, delegating in (bins or {}).items():
+        delegations = delegating.delegations
+        if delegations is not None and delegations.succinct_roles is not None:
+            keys = _distinct(delegations.succinct_roles, delegations.keys)
+            who = _who(keys, delegations.succinct_roles.threshold, label)
+            yield f"after this, {who} can change every target in the bins of {name}, online and without an event"
 
 
 def _distinct(role: Role, keys: Mapping[str, Key]) -> list[str]:

@@ -7,12 +7,15 @@ it is inside its signing period; else it is kept. A timestamp is made each time.
 Keys that the root before lists may sign as well: while an online key changes, files signed by the old *and* the new key
 hold under both roots, and no client is refused in between.
 
-Both list length and SHA-256 of what they name: a mirror cannot mix even bytes that differ in signatures only.
+Both list length and SHA-256 of what they name: a mirror cannot mix even bytes that differ in signatures only. Hash bins
+(:mod:`kedge_repo.bins`) are the exception: of each there is the version only, as of 16,384 of them a snapshot names
+nothing else that is worth its length. Bins are kept here too: signed again when the role that delegates to them has
+changed, and before they expire.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,6 +26,9 @@ from tuf.api.metadata import MetaFile, Root, Snapshot, Timestamp
 from kedge.document import format_time
 from kedge.errors import ExpiredError, InputError, Reason, Refusal, ThresholdError
 from kedge.metadata import Parsed, count_signatures, parse, require_threshold
+from kedge_repo.bins import BinStore, bin_delegations, keep_bins
+from kedge_repo.bins.index import bin_file
+from kedge_repo.bins.keep import KeptBins
 from kedge_repo.payload import canonical, file_name, write_metadata
 from kedge_repo.policy import Policy
 from kedge_repo.publickey import fingerprint
@@ -32,16 +38,22 @@ from kedge_repo.workspace import Workspace
 __all__ = ["ISSUED_FIELD", "Online", "online_keyholders", "sign_online"]
 
 ISSUED_FIELD = "x-kedge-issued"
+_COMPACT_ABOVE_BYTES = 16_384  # a snapshot with bins is for machines only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Online:
-    """What was signed: the snapshot's version and whether it is new, the timestamp's version, how long it is valid."""
+    """What was signed: the snapshot's version and whether it is new, the timestamp's version, how long it is valid.
+
+    ``bins`` is how many bins were signed again, ``bins_due`` how many are due and were left to who holds their keys.
+    """
 
     snapshot: int
     snapshot_is_new: bool
     timestamp: int
     expires: datetime
+    bins: int = 0
+    bins_due: int = 0
 
 
 def sign_online(workspace: Workspace, signers: Sequence[Signer], *, now: datetime) -> Online:
@@ -61,15 +73,21 @@ def sign_online(workspace: Workspace, signers: Sequence[Signer], *, now: datetim
             raise InputError("metadata/1.root.json: is missing", hint="sign and merge the first ceremony")
         signed.verify()
         _require_unexpired(signed, now)
-        snapshot = _kept_snapshot(signed, policy, now)
+        bins = _kept_bins(workspace, signed, policy, signers, now)
+        meta = _meta(signed, bins)
+        snapshot = _kept_snapshot(signed, policy, meta, now)
         made = snapshot is None
         if snapshot is None:
-            snapshot = _new_snapshot(signed, policy, signers, now)
+            snapshot = _new_snapshot(signed, policy, meta, signers, now)
         timestamp = _new_timestamp(signed, snapshot, policy, signers, now)
         if made:
             workspace.write_metadata(file_name("snapshot", snapshot.signed.version), snapshot.data)
         workspace.write_timestamp(timestamp.data)
+        for store, kept in bins if made else ():
+            store.drop_all_but(bin_file(version, name) for name, version in kept.index.listed())
     return Online(
+        bins=sum(kept.signed for _, kept in bins),
+        bins_due=sum(kept.due for _, kept in bins),
         snapshot=snapshot.signed.version,
         snapshot_is_new=made,
         timestamp=timestamp.signed.version,
@@ -78,13 +96,15 @@ def sign_online(workspace: Workspace, signers: Sequence[Signer], *, now: datetim
 
 
 def online_keyholders(workspace: Workspace) -> tuple[str, ...]:
-    """The keyholders of snapshot and timestamp, by the policy.
+    """The keyholders of snapshot, timestamp and bins, by the policy.
 
     Raises:
         InputError: the policy cannot be read.
     """
-    roles = workspace.policy().roles
-    return tuple(dict.fromkeys((*roles["snapshot"].keyholders, *roles["timestamp"].keyholders)))
+    policy = workspace.policy()
+    roles = [policy.roles["snapshot"], policy.roles["timestamp"]]
+    roles += [delegation.bins for delegation in policy.delegations.values() if delegation.bins is not None]
+    return tuple(dict.fromkeys(holder for role in roles for holder in role.keyholders))
 
 
 def _require_unexpired(signed: SignedMetadata, now: datetime) -> None:
@@ -99,31 +119,46 @@ def _require_unexpired(signed: SignedMetadata, now: datetime) -> None:
         )
 
 
-def _versions(signed: SignedMetadata) -> dict[str, MetaFile]:
+def _kept_bins(
+    workspace: Workspace, signed: SignedMetadata, policy: Policy, signers: Sequence[Signer], now: datetime
+) -> list[tuple[BinStore, KeptBins]]:
+    found = bin_delegations(signed, policy).values()
+    stores = [(BinStore(workspace=workspace, role=delegation.role), delegation) for delegation in found]
+    return [(store, keep_bins(store, delegation, signers, now=now)) for store, delegation in stores]
+
+
+def _meta(signed: SignedMetadata, bins: Sequence[tuple[BinStore, KeptBins]]) -> dict[str, MetaFile]:
     roles = {name: parsed for name, parsed in signed.everything().items() if name not in _NOT_IN_SNAPSHOT}
-    return {
+    meta = {
         f"{name}.json": MetaFile.from_data(parsed.signed.version, parsed.data, ["sha256"])
         for name, parsed in roles.items()
     }
+    for _, kept in bins:
+        meta.update((f"{name}.json", MetaFile(version)) for name, version in kept.index.listed())
+    return meta
 
 
 _NOT_IN_SNAPSHOT = frozenset({"root", "snapshot", "timestamp"})
 
 
-def _kept_snapshot(signed: SignedMetadata, policy: Policy, now: datetime) -> Parsed[Snapshot] | None:
+def _kept_snapshot(
+    signed: SignedMetadata, policy: Policy, meta: Mapping[str, MetaFile], now: datetime
+) -> Parsed[Snapshot] | None:
     held = signed.snapshot
     if held is None or signed.root is None:
         return None
-    current = held.signed.meta == _versions(signed)
+    current = held.signed.meta == meta
     signing_due = now >= held.signed.expires - policy.roles["snapshot"].signing
     counted = count_signatures(signed.root.signed, "snapshot", held).met
     return held if current and counted and not signing_due else None
 
 
-def _new_snapshot(signed: SignedMetadata, policy: Policy, signers: Sequence[Signer], now: datetime) -> Parsed[Snapshot]:
+def _new_snapshot(
+    signed: SignedMetadata, policy: Policy, meta: dict[str, MetaFile], signers: Sequence[Signer], now: datetime
+) -> Parsed[Snapshot]:
     version = signed.snapshot.signed.version + 1 if signed.snapshot else 1
     expires = now.replace(microsecond=0) + policy.roles["snapshot"].expiry
-    snapshot = Snapshot(version=version, expires=expires, meta=_versions(signed))
+    snapshot = Snapshot(version=version, expires=expires, meta=meta)
     data = _sign(signed, snapshot, signers)
     parsed = parse(data, Snapshot, file=file_name("snapshot", version))
     require_threshold(_root(signed), "snapshot", parsed)
@@ -163,7 +198,8 @@ def _sign(signed: SignedMetadata, role: Snapshot | Timestamp, signers: Sequence[
     usable = {keyid: by_mark[mark] for mark, keyid in {**before, **keyids}.items() if mark in by_mark}
     value: dict[str, Any] = role.to_dict()
     payload = canonical(role)
-    return write_metadata(value, {keyid: signer.sign(payload).signature for keyid, signer in usable.items()})
+    signatures = {keyid: signer.sign(payload).signature for keyid, signer in usable.items()}
+    return write_metadata(value, signatures, compact=len(payload) > _COMPACT_ABOVE_BYTES)
 
 
 def _root(signed: SignedMetadata) -> Root:

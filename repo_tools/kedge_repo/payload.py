@@ -23,7 +23,7 @@ from kedge.document import DocumentError
 from kedge.errors import VerificationError
 from kedge.metadata import Parsed, parse
 
-__all__ = ["Payload", "canonical", "copy_signed", "digest", "file_name", "write_metadata"]
+__all__ = ["Payload", "canonical", "canonical_json", "copy_signed", "digest", "file_name", "write_metadata"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +83,19 @@ def canonical(signed: Signed) -> bytes:
     return CanonicalJSONSerializer().serialize(signed)
 
 
+def canonical_json(value: Any) -> str:
+    """The canonical JSON of any value.
+
+    Raises:
+        DocumentError: it has none: there is a fraction in it.
+    """
+    try:
+        text: str = encode_canonical(value) or ""
+    except FormatError as error:
+        raise DocumentError("", "has no canonical JSON: only texts, whole numbers, lists and tables have") from error
+    return text
+
+
 def digest(data: bytes) -> str:
     """The SHA-256 of ``data`` in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
@@ -93,8 +106,10 @@ def file_name(role: str, version: int) -> str:
     return f"{version}.{role}.json"
 
 
-def write_metadata(signed: Mapping[str, Any], signatures: Mapping[str, str]) -> bytes:
+def write_metadata(signed: Mapping[str, Any], signatures: Mapping[str, str], *, compact: bool = False) -> bytes:
     """Write a metadata file: the ``signed`` object and its signatures, a line each, so that git shows what changed.
+
+    ``compact`` writes canonical JSON instead, for what is large and for machines.
 
     Raises:
         ValueError: a signature is empty; such a one is never written.
@@ -103,6 +118,8 @@ def write_metadata(signed: Mapping[str, Any], signatures: Mapping[str, str]) -> 
         raise ValueError("an empty signature is never written")
     listed = [{"keyid": keyid, "sig": value} for keyid, value in signatures.items()]
     value = {"signatures": listed, "signed": signed}
+    if compact:
+        return canonical_json(value).encode()
     return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
 
 

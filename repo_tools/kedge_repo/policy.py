@@ -23,6 +23,16 @@
     signing_days = 31
     terminating = true
 
+    [delegations.packages]              # as above, and instead of listing targets itself:
+    …
+    [delegations.packages.bins]
+    bit_length = 14                     # 2 ** 14 hash bins
+    content = "elsewhere"               # or "workspace", if kedge-repo publishes the targets' bytes too
+    keyholders = ["ci"]
+    threshold = 1
+    expiry_days = 182
+    signing_days = 31
+
     [[destination]]
     folder = "public"
 
@@ -40,6 +50,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum
 from pathlib import PurePosixPath
 
 from kedge.document import DocumentError, Fields
@@ -47,6 +58,8 @@ from kedge.document import DocumentError, Fields
 __all__ = [
     "POLICY_FORMAT",
     "ROLE_NAMES",
+    "BinsPolicy",
+    "Content",
     "DelegationPolicy",
     "Destination",
     "Keyholder",
@@ -58,6 +71,7 @@ __all__ = [
 POLICY_FORMAT = "kedge.policy/1"
 ROLE_NAMES = ("root", "targets", "snapshot", "timestamp")
 MAX_EXPIRY_DAYS = 3_660
+MAX_BIT_LENGTH = 15  # the snapshot names every bin, and python-tuf reads one of at most 2,000,000 bytes
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 
@@ -82,12 +96,28 @@ class RolePolicy:
     signing: timedelta
 
 
+class Content(Enum):
+    """Where the bytes of targets in bins come from: our workspace, which publishes them, or a place of their own."""
+
+    WORKSPACE = "workspace"
+    ELSEWHERE = "elsewhere"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BinsPolicy(RolePolicy):
+    """The ``2 ** bit_length`` hash bins that a delegated role delegates everything to (TAP 15)."""
+
+    bit_length: int
+    content: Content
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DelegationPolicy(RolePolicy):
-    """A role that targets delegates some paths to."""
+    """A role that targets delegates some paths to. With ``bins`` it lists no target itself."""
 
     paths: tuple[str, ...]
     terminating: bool
+    bins: BinsPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,9 +228,26 @@ def _delegations(fields: Fields, keyholders: Mapping[str, Keyholder]) -> dict[st
             signing=role.signing,
             paths=paths,
             terminating=entry.boolean("terminating"),
+            bins=_bins(name, entry.table("bins"), keyholders) if "bins" in entry else None,
         )
         entry.end()
     return found
+
+
+def _bins(name: str, fields: Fields, keyholders: Mapping[str, Keyholder]) -> BinsPolicy:
+    role = _role(name, fields, keyholders)
+    content = fields.text("content", pattern="workspace|elsewhere", expected='"workspace" or "elsewhere"')
+    bins = BinsPolicy(
+        name=name,
+        keyholders=role.keyholders,
+        threshold=role.threshold,
+        expiry=role.expiry,
+        signing=role.signing,
+        bit_length=fields.integer("bit_length", minimum=1, maximum=MAX_BIT_LENGTH),
+        content=Content(content),
+    )
+    fields.end()
+    return bins
 
 
 def _role(name: str, fields: Fields, keyholders: Mapping[str, Keyholder]) -> RolePolicy:

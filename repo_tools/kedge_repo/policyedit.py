@@ -6,13 +6,13 @@ the policy (a threshold above the number of keyholders) ends with the path to th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kedge.document import DocumentError, blame_user
 from kedge.errors import InputError
 from kedge_repo.extras import load_extra
-from kedge_repo.policy import ROLE_NAMES, DelegationPolicy, Policy, check_name
+from kedge_repo.policy import ROLE_NAMES, BinsPolicy, DelegationPolicy, Policy, check_name
 
 __all__ = ["with_delegation", "with_keyholder", "with_location", "with_role", "without_keyholder"]
 
@@ -50,8 +50,7 @@ def without_keyholder(text: str, name: str) -> str:
         InputError: a role would have fewer keyholders than its threshold.
     """
     document = _read(text)
-    for role in (*ROLE_NAMES, *document.get("delegations", {})):
-        entry = _role(document, role)
+    for role, entry in _signed_by(document):
         if name not in entry["keyholders"]:
             continue
         entry["keyholders"].remove(name)
@@ -112,12 +111,41 @@ def with_delegation(text: str, delegation: DelegationPolicy) -> str:
         "signing_days": delegation.signing.days,
         "terminating": delegation.terminating,
     }
-    for name, value in values.items():
-        if name not in entry or entry[name] != value:
-            entry[name] = value
+    _set(entry, values)
+    if delegation.bins is not None:
+        if "bins" not in entry:
+            entry.add("bins", _toml().table())
+        _set(entry["bins"], _bins(delegation.bins))
     if fresh:
         entry.add(_toml().nl())
     return _written(document)
+
+
+def _bins(bins: BinsPolicy) -> dict[str, Any]:
+    return {
+        "bit_length": bins.bit_length,
+        "content": bins.content.value,
+        "keyholders": list(bins.keyholders),
+        "threshold": bins.threshold,
+        "expiry_days": bins.expiry.days,
+        "signing_days": bins.signing.days,
+    }
+
+
+def _set(entry: Any, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        if name not in entry or entry[name] != value:
+            entry[name] = value
+
+
+def _signed_by(document: Any) -> Iterator[tuple[str, Any]]:
+    """Every table that names keyholders, and what it is called."""
+    for role in ROLE_NAMES:
+        yield role, document["roles"][role]
+    for role, entry in document.get("delegations", {}).items():
+        yield role, entry
+        if "bins" in entry:
+            yield f"the bins of {role}", entry["bins"]
 
 
 def _role(document: Any, role: str) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tuf.api.metadata import Key, Role, Root, TargetFile, Targets
+from tuf.api.metadata import Key, Role, Root, SuccinctRoles, TargetFile, Targets
 
 from kedge.document import format_time
 from kedge_repo.consequences import consequences
@@ -170,6 +170,7 @@ def review(verified: VerifiedRequest, *, sample: Sample | None = None) -> Review
                 root if isinstance(root, Root) else None,
                 targets if isinstance(targets, Targets) and targets.delegations != delegated else None,
                 label,
+                bins={name: role for name, role in newest.items() if isinstance(role, Targets) and _bins(role)},
             )
         ),
         code=verified.code,
@@ -225,6 +226,22 @@ def _delegation_facts(old: Targets | None, new: Targets, label: Mapping[str, str
             yield f"delegates {paths} to {name}, {ends}"
         yield from _who(name, was, role, label)
     yield from (f"delegates no longer to {name}" for name in before if name not in after)
+    yield from _bin_facts(_bins(old), _bins(new), label)
+
+
+def _bin_facts(old: SuccinctRoles | None, new: SuccinctRoles | None, label: Mapping[str, str]) -> Iterator[str]:
+    if new is None:
+        if old is not None:
+            yield f"delegates no longer to the bins {old.name_prefix}-…"
+        return
+    if old is None or (old.name_prefix, old.bit_length) != (new.name_prefix, new.bit_length):
+        was = "" if old is None else f" (was {old.number_of_bins}, {old.name_prefix}-…)"
+        yield f"delegates everything to {new.number_of_bins} hash bins, {new.name_prefix}-…{was}"
+    yield from _who("each bin", old, new, label)
+
+
+def _bins(role: Targets | None) -> SuccinctRoles | None:
+    return role.delegations.succinct_roles if role is not None and role.delegations is not None else None
 
 
 def _target_reviews(

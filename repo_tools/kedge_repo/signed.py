@@ -60,10 +60,11 @@ class SignedMetadata:
         return {name: parsed for name, parsed in top.items() if parsed is not None}
 
     def keys(self) -> dict[str, Key]:
-        """Every key that the newest root and targets list, by keyid."""
+        """Every key that the newest root, targets and delegated roles list, by keyid."""
         found: dict[str, Key] = dict(self.root.signed.keys) if self.root else {}
-        if self.targets is not None and self.targets.signed.delegations is not None:
-            found.update(self.targets.signed.delegations.keys)
+        for parsed in (self.targets, *self.delegated.values()):
+            if parsed is not None and parsed.signed.delegations is not None:
+                found.update(parsed.signed.delegations.keys)
         return found
 
     def with_roles(self, files: Iterable[tuple[str, Parsed[Root] | Parsed[Targets]]]) -> SignedMetadata:

@@ -134,8 +134,8 @@ class Workspace:
             found[name] = key
         return found
 
-    def signed(self) -> SignedMetadata:
-        """The signed metadata: every root, and the newest version of every other role.
+    def signed(self, *, online: bool = True) -> SignedMetadata:
+        """The signed metadata: every root, and the newest version of every other role; ``online`` ones if asked for.
 
         Raises:
             InputError: a file is malformed, or a root version is missing.
@@ -147,7 +147,7 @@ class Workspace:
                 newest[match[2]] = max(newest.get(match[2], 0), int(match[1]))
         roots = tuple(self._parsed(file_name("root", n), Root) for n in range(1, newest.pop("root", 0) + 1))
         targets = newest.pop("targets", None)
-        snapshot = newest.pop("snapshot", None)
+        snapshot = newest.pop("snapshot", None) if online else None
         parsed = self._parsed(file_name("targets", targets), Targets) if targets else None
         delegated = delegated_roles(parsed.signed) if parsed else ()
         return SignedMetadata(
@@ -155,7 +155,7 @@ class Workspace:
             targets=parsed,
             delegated={n: self._parsed(file_name(n, newest[n]), Targets) for n in delegated if n in newest},
             snapshot=self._parsed(file_name("snapshot", snapshot), Snapshot) if snapshot else None,
-            timestamp=self._parsed("timestamp.json", Timestamp) if self._has("timestamp.json") else None,
+            timestamp=self._parsed("timestamp.json", Timestamp) if online and self._has("timestamp.json") else None,
         )
 
     def target(self, path: str) -> bytes:

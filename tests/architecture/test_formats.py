@@ -28,6 +28,7 @@ from kedge.lockfile import Lock
 from kedge.memory import read_record
 from kedge.registries.npm import NPM
 from kedge.state import StateRecord
+from kedge_repo.bins import BinIndex
 from kedge_repo.catalogue import CatalogueEntry
 from kedge_repo.event import EventIndex
 from kedge_repo.payload import Payload
@@ -160,6 +161,14 @@ FORMATS: dict[str, Format] = {
             r"threshold: must be at most \d+, the number of its keyholders": "a schema cannot compare two fields",
             r"signing_days: must be less than the \d+ of expiry_days": "a schema cannot compare two fields",
             r"keyholders\[\d+\]: \".*\" is not described under keyholders": "a schema cannot look a name up",
+        },
+    ),
+    "bins": Format(
+        example=EXAMPLES["bins"],
+        read=BinIndex.from_bytes,
+        beyond={
+            r"(versions|targets|expires): must hold \d+ numbers, one a bin": "a schema cannot compute a power",
+            r"^holds a number of \d+ digits": "the rule is of the JSON text, wherever the number stands",
         },
     ),
     "event": Format(

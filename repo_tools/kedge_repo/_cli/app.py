@@ -9,7 +9,7 @@ import typer
 
 from kedge._version import __version__
 from kedge.errors import ExitCode, KedgeError
-from kedge_repo._cli import audit, event, init, key, online, publish, role, sign, status, target
+from kedge_repo._cli import audit, bins, event, init, key, online, publish, role, sign, status, target
 from kedge_repo._cli.output import answer, report, say
 
 __all__ = ["app", "run"]
@@ -30,6 +30,7 @@ app.add_typer(key.app, name="key")
 app.add_typer(role.app, name="role")
 app.command("delegate")(role.delegate)
 app.command("renew")(role.renew)
+app.add_typer(bins.app, name="bins")
 app.add_typer(event.app, name="event")
 app.command("sign")(sign.sign)
 app.command("online")(online.online)

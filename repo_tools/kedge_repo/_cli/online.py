@@ -16,7 +16,7 @@ from kedge_repo._cli.options import (
     present,
     protection_of,
 )
-from kedge_repo._cli.output import answer
+from kedge_repo._cli.output import answer, say
 from kedge_repo.online import online_keyholders, sign_online
 from kedge_repo.signers import open_keyholders, open_signer
 
@@ -40,6 +40,10 @@ def online(
     else:
         signers = open_keyholders(workspace, online_keyholders(workspace), secret, protection=protection)
     made = sign_online(workspace, signers, now=present())
+    if made.bins:
+        say(f"{made.bins} bins signed again")
+    if made.bins_due:
+        say(f"note: {made.bins_due} bins are to be signed again, and none of their keys was given")
     answer(
         f"snapshot version {made.snapshot} ({'new' if made.snapshot_is_new else 'kept'})",
         f"timestamp version {made.timestamp}, valid until {format_time(made.expires)}",

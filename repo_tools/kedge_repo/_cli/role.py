@@ -11,8 +11,9 @@ from kedge.errors import InputError
 from kedge_repo import plan
 from kedge_repo._cli.changes import DropSignatures, OnTop, change
 from kedge_repo._cli.options import EventName, Reason, WorkspaceFolder
+from kedge_repo.bins import bit_length_for
 from kedge_repo.found import DELEGATION_EXPIRY
-from kedge_repo.policy import DelegationPolicy
+from kedge_repo.policy import BinsPolicy, Content, DelegationPolicy
 
 __all__ = ["app", "delegate", "renew"]
 
@@ -85,12 +86,27 @@ def delegate(
     terminating: Annotated[
         bool | None, typer.Option("--terminating/--not-terminating", help="Whether roles after it are not asked.")
     ] = None,
+    bins_for: Annotated[
+        int | None,
+        typer.Option("--bins-for", metavar="N", min=1, help="Hash bins instead of a list, as many as N targets want."),
+    ] = None,
+    bit_length: Annotated[
+        int | None, typer.Option("--bit-length", metavar="B", help="Hash bins, 2 ** B of them.")
+    ] = None,
+    bin_keyholder: Annotated[
+        list[str] | None, typer.Option("--bin-keyholder", metavar="NAME", help="Who signs the bins, online.")
+    ] = None,
+    bin_content: Annotated[
+        Content | None,
+        typer.Option("--bin-content", help="Who publishes the targets' bytes: the workspace, or others elsewhere."),
+    ] = None,
     event: EventName = None,
     reason: Reason = None,
     drop_signatures: DropSignatures = False,
     folder: WorkspaceFolder = None,
 ) -> None:
     """Delegate paths to a role, or change a delegation; what is not named stays as it is."""
+    bits = bit_length_for(bins_for) if bins_for is not None else bit_length
 
     def wish(view: plan.View) -> plan.Plan:
         before = view.policy.delegations.get(role)
@@ -108,10 +124,29 @@ def delegate(
                 ),
                 paths=tuple(path or (before.paths if before else (f"{role}/*",))),
                 terminating=(before.terminating if before else True) if terminating is None else terminating,
+                bins=_bins(role, before.bins if before else None, bits, bin_keyholder or [], bin_content),
             ),
         )
 
     change(folder, wish, event=event, reason=reason, drop_signatures=drop_signatures)
+
+
+def _bins(
+    role: str, before: BinsPolicy | None, bits: int | None, holders: list[str], content: Content | None
+) -> BinsPolicy | None:
+    if before is None and bits is None and not holders and content is None:
+        return None
+    if before is None and (bits is None or not holders or content is None):
+        raise InputError(f"delegate {role}: bins ask for --bins-for or --bit-length, --bin-keyholder and --bin-content")
+    return BinsPolicy(
+        name=role,
+        keyholders=tuple(holders) or (before.keyholders if before else ()),
+        threshold=before.threshold if before else 1,
+        expiry=before.expiry if before else timedelta(days=DELEGATION_EXPIRY.expiry_days),
+        signing=before.signing if before else timedelta(days=DELEGATION_EXPIRY.signing_days),
+        bit_length=bits or (before.bit_length if before else 1),
+        content=content or (before.content if before else Content.ELSEWHERE),
+    )
 
 
 def _days(days: int | None, usual: timedelta) -> timedelta:

@@ -70,7 +70,7 @@ def rotate_key(view: View, keyholder: str, new: Key, *, location: str | None = N
         listed.keyids = [new.keyid if keyid == old.keyid else keyid for keyid in listed.keyids]
         keys[new.keyid] = new
 
-    changed = _change_roles(view, plan, swap, _roles_with(view, old))
+    changed = _change_bins(view, _change_roles(view, plan, swap, _roles_with(view, old)), swap, old)
     if not changed.payloads:
         raise InputError(f"the key of {keyholder} stands in no role, so there is nothing to rotate")
     return with_stranded(view, changed)
@@ -97,7 +97,8 @@ def revoke_key(view: View, keyholder: str) -> Plan:
                 f"{listed.threshold}"
             )
 
-    return with_stranded(view, _change_roles(view, plan, remove, _roles_with(view, old)))
+    changed = _change_bins(view, _change_roles(view, plan, remove, _roles_with(view, old)), remove, old)
+    return with_stranded(view, changed)
 
 
 def _held(view: View, keyholder: str) -> Key:
@@ -116,6 +117,21 @@ def _require_unheld(view: View, new: Key, what: str) -> None:
 def _roles_with(view: View, key: Key) -> set[str]:
     roles = {name for name, role in view.root().roles.items() if key.keyid in role.keyids}
     return roles | {name for name, role in _delegated(view.targets()).items() if key.keyid in role.keyids}
+
+
+def _change_bins(view: View, plan: Plan, act: Callable[[Role, dict[str, Key]], None], old: Key) -> Plan:
+    """Let ``act`` change the bins of each role that ``old`` signs."""
+    for name in _delegated(view.targets()):
+        delegations = view.targets(name).delegations if view.current(name) is not None else None
+        succinct = delegations.succinct_roles if delegations is not None else None
+        if succinct is None or old.keyid not in succinct.keyids:
+            continue
+        role = next_version(view, name)
+        listed = role.delegations.succinct_roles
+        act(listed, role.delegations.keys)
+        drop_unused(role.delegations.keys, [listed])
+        plan = plan.adding(Payload.of(name, role))
+    return plan
 
 
 def _change_roles(view: View, plan: Plan, act: Callable[[Role, dict[str, Key]], None], roles: set[str]) -> Plan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tuf.api.metadata import DelegatedRole, Delegations, Role, Root, Targets
+from tuf.api.metadata import DelegatedRole, Delegations, Role, Root, SuccinctRoles, Targets
 
 from kedge.document import format_time
 from kedge.errors import InputError
@@ -40,9 +40,10 @@ def initial(view: View) -> Plan:
     targets = Targets(version=1, expires=view.expires(Targets.type))
     for delegation in policy.delegations.values():
         _set_delegation(view, targets, delegation)
-    roles = (Targets(version=1, expires=view.expires(name)) for name in policy.delegations)
     payloads = [Payload.of(Root.type, root), Payload.of(Targets.type, targets)]
-    payloads += [Payload.of(name, role) for name, role in zip(policy.delegations, roles, strict=True)]
+    for name, delegation in policy.delegations.items():
+        role = Targets(version=1, expires=view.expires(name), delegations=_delegations_to_bins(view, delegation))
+        payloads.append(Payload.of(name, role))
     change = f"begin the repository {policy.name}: root version 1 with {len(root.keys)} keys"
     return Plan(topic="first ceremony", changes=(change,), payloads=tuple(payloads))
 
@@ -62,15 +63,53 @@ def delegate(view: View, delegation: DelegationPolicy) -> Plan:
         f"{delegation.threshold} of {', '.join(delegation.keyholders)}"
     )
     topic = f"delegate {delegation.name}"
-    if isinstance(before, Targets) and before.delegations == signed.delegations:
-        if text == view.policy_text:
-            raise InputError(f"targets delegates to {delegation.name} just so already")
-        return Plan(topic=topic, changes=(f"{change}, with other periods",), policy_text=text)
-    plan = Plan(topic=topic, changes=(change,), payloads=(Payload.of(Targets.type, signed),), policy_text=text)
+    plan = Plan(topic=topic, changes=(change,), policy_text=text)
+    if isinstance(before, Targets) and before.delegations != signed.delegations:
+        plan = plan.adding(Payload.of(Targets.type, signed))
     if view.current(delegation.name) is None:
         expires = view.now.replace(microsecond=0) + delegation.expiry
-        return plan.adding(Payload.of(delegation.name, Targets(version=1, expires=expires)))
-    return with_stranded(view, plan)
+        role = Targets(version=1, expires=expires, delegations=_delegations_to_bins(view, delegation))
+        plan = plan.adding(Payload.of(delegation.name, role), change=_bins_in_words(delegation))
+    else:
+        plan = _with_bins(view, plan, delegation)
+    if plan.payloads:
+        return with_stranded(view, plan)
+    if text == view.policy_text:
+        raise InputError(f"targets delegates to {delegation.name} just so already")
+    return Plan(topic=topic, changes=(f"{change}, with other periods",), policy_text=text)
+
+
+def _with_bins(view: View, plan: Plan, delegation: DelegationPolicy) -> Plan:
+    """Add what changes in the bins of a role that there is."""
+    current = view.targets(delegation.name)
+    wanted = _delegations_to_bins(view, delegation)
+    if current.delegations == wanted:
+        return plan
+    if current.targets:
+        raise InputError(
+            f"{delegation.name}: lists {len(current.targets)} targets itself, which bins cannot stand beside",
+            hint="delegate to bins under another name",
+        )
+    signed = next_version(view, delegation.name)
+    signed.delegations = wanted
+    return plan.adding(Payload.of(delegation.name, signed), change=_bins_in_words(delegation))
+
+
+def _delegations_to_bins(view: View, policy: DelegationPolicy) -> Delegations | None:
+    bins = policy.bins
+    if bins is None:
+        return None
+    keys = {view.keys[name].keyid: view.keys[name] for name in bins.keyholders}
+    succinct = SuccinctRoles(list(keys), bins.threshold, bins.bit_length, policy.name)
+    return Delegations(keys=keys, succinct_roles=succinct)
+
+
+def _bins_in_words(policy: DelegationPolicy) -> str | None:
+    bins = policy.bins
+    if bins is None:
+        return None
+    who = f"{bins.threshold} of {', '.join(bins.keyholders)}"
+    return f"let {policy.name} have {1 << bins.bit_length} bins, signed by {who}"
 
 
 def set_role(

@@ -75,7 +75,14 @@ def responsible_role(view: View, path: str) -> str:
     delegations = view.targets().delegations
     if delegations is None:
         return Targets.type
-    return next((name for name, _ in delegations.get_roles_for_target(path)), Targets.type)
+    role = next((name for name, _ in delegations.get_roles_for_target(path)), Targets.type)
+    listed = view.targets(role).delegations
+    if role != Targets.type and listed is not None and listed.succinct_roles is not None:
+        raise InputError(
+            f"target {path}: belongs to the bins of {role}, which are signed without an event",
+            hint=f"use kedge-repo bins add {role}",
+        )
+    return role
 
 
 def topic_of(path: str, verb: str) -> str:

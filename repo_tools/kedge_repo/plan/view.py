@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from tuf.api.metadata import DelegatedRole, Key, Role, Root, Targets
+from tuf.api.metadata import Key, Role, Root, Targets
 
 from kedge.document import blame_user
 from kedge.errors import InputError
@@ -153,7 +153,7 @@ def next_version(view: View, role: str) -> Any:
     return signed
 
 
-def drop_unused(keys: dict[str, Key], roles: list[Role] | list[DelegatedRole]) -> None:
+def drop_unused(keys: dict[str, Key], roles: Sequence[Role]) -> None:
     """Remove the keys that no role names any more."""
     used = {keyid for role in roles for keyid in role.keyids}
     for keyid in [keyid for keyid in keys if keyid not in used]:

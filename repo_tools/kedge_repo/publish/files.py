@@ -14,6 +14,8 @@ from tuf.api.metadata import Targets
 
 from kedge.errors import InputError
 from kedge.metadata import Parsed
+from kedge_repo.bins import BinStore, bin_delegations
+from kedge_repo.bins.index import bin_file
 from kedge_repo.payload import file_name
 from kedge_repo.signed import SignedMetadata
 from kedge_repo.workspace import Workspace
@@ -60,15 +62,28 @@ def collect_files(workspace: Workspace) -> PublishedFiles:
     if signed.targets is None or signed.snapshot is None or signed.timestamp is None:
         raise InputError("metadata/timestamp.json: is missing", hint="sign it with kedge-repo online")
     targets, paths = _targets(workspace, signed)
+    bins = _bins(workspace, signed)
     roles: dict[str, Parsed[Any]] = {**signed.delegated, "targets": signed.targets, "snapshot": signed.snapshot}
     metadata = {f"metadata/{file_name(name, parsed.signed.version)}": parsed.data for name, parsed in roles.items()}
     return PublishedFiles(
-        immutable={**targets, **metadata},
+        immutable={**targets, **bins, **metadata},
         root_files={f"metadata/{file_name('root', root.signed.version)}": root.data for root in signed.roots},
         timestamp=signed.timestamp.data,
         timestamp_version=signed.timestamp.signed.version,
         targets=paths,
     )
+
+
+def _bins(workspace: Workspace, signed: SignedMetadata) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    listed = signed.snapshot.signed.meta if signed.snapshot is not None else {}
+    for role in bin_delegations(signed, workspace.policy()):
+        store = BinStore(workspace=workspace, role=role)
+        index = store.index()
+        for name, _ in index.listed() if index is not None else ():
+            file = bin_file(listed[f"{name}.json"].version, name)
+            found[f"metadata/{file}"] = store.data(file)
+    return found
 
 
 def _targets(workspace: Workspace, signed: SignedMetadata) -> tuple[dict[str, bytes], tuple[str, ...]]:

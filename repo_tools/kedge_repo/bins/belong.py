@@ -1,0 +1,62 @@
+"""Whether a client that looks a path up comes to the role that is to hold it.
+
+What ``targets`` delegates by plain path patterns is put into two regular expressions, for there may be millions of
+paths to ask about. They say what TUF says (§4.5): a pattern has as many parts as the path, and ``*`` stands for
+anything in one of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+from tuf.api.metadata import DelegatedRole, Targets
+
+from kedge.errors import InputError
+from kedge_repo.bins.lines import Batch
+
+__all__ = ["belonging"]
+
+
+def belonging(batches: Iterable[Batch], targets: Targets, role: str) -> Iterator[Batch]:
+    """The same batches, if every path in them belongs to ``role`` by the delegations of ``targets``.
+
+    Raises:
+        InputError: one does not; no client would find it.
+    """
+    belongs = _rule(targets, role)
+    for batch in batches:
+        for _, path in batch:
+            if not belongs(path):
+                raise InputError(
+                    f"target {path.decode()}: targets version {targets.version} leads no client for it to {role}",
+                    hint=f"name the paths that belong to {role} with kedge-repo delegate {role} --path PATTERN",
+                )
+        yield batch
+
+
+def _rule(targets: Targets, role: str) -> Callable[[bytes], object]:
+    delegations = targets.delegations
+    listed = (delegations.roles if delegations is not None else None) or {}
+    before = list(listed)[: list(listed).index(role)] if role in listed else []
+    own, earlier = _pattern([listed[role]] if role in listed else []), _pattern([listed[name] for name in before])
+    if delegations is None or own is None or earlier is None:
+        return lambda path: _asked(targets, path.decode()) == role
+    if not before:
+        return own.fullmatch
+    return lambda path: own.fullmatch(path) and not earlier.fullmatch(path)
+
+
+def _asked(targets: Targets, path: str) -> str:
+    delegations = targets.delegations
+    return next((name for name, _ in delegations.get_roles_for_target(path)), "") if delegations is not None else ""
+
+
+def _pattern(roles: Iterable[DelegatedRole]) -> re.Pattern[bytes] | None:
+    """All that ``roles`` are delegated; None where it takes more than ``*`` to say it."""
+    texts: list[str] = []
+    for role in roles:
+        if role.paths is None or any(set(path) & set("?[") for path in role.paths):
+            return None
+        texts += [re.escape(path).replace(r"\*", "[^/]*") for path in role.paths]
+    return re.compile("|".join(texts).encode() if texts else b"(?!)")
