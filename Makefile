@@ -8,6 +8,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PEERS  := .peers
 SUITES := .conformance
+JOBS   ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test conformance oracle bench attacks mutants fuzz lint format build peers clean signers
@@ -18,8 +19,8 @@ help: ## show this
 demo: $(VENV)/.installed ## run the main job in a temporary folder, without a network
 	@$(BIN)/kedge demo $(ARGS)
 
-test: $(VENV)/.developing ## run the tests (ARGS="-k name" for some of them)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.developing ## run the tests, a worker for each core (ARGS="-k name" for some of them, JOBS=0 for no workers)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 # The suite is no package that could be installed, so it is brought by hand: a checkout of theupdateframework/tuf-conformance.
 # It pins other versions of python-tuf than ours, so it runs in an environment of its own. Some of its tests need faketime.

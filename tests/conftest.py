@@ -1,4 +1,4 @@
-"""What tests may need that is not in this repository, and the rule for when it is missing.
+"""What tests may need that is not in this repository, the rule for when it is missing, and the table of attacks.
 
 A test that needs a tool, a network or ``../shared/vectors.zip`` says so through ``require``: without it the test is
 skipped with that reason, and with ``KEDGE_REQUIRE_ALL=1`` (as in ``.ci/run``) it fails.
@@ -14,10 +14,39 @@ from pathlib import Path
 
 import pytest
 
+from attacks.rows import Table
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 VECTORS = REPOSITORY.parent / "shared" / "vectors.zip"
 
 Require = Callable[[object, str], None]
+
+_table = Table()
+_figures: list[str] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Keep what is printed at the end: every test of attacks/ belongs to a row, and any test may record a figure.
+
+    This stands here because with several workers the reports come together in a process that collects no tests, and so
+    loads no other conftest.
+    """
+    if "attacks/" in report.nodeid:
+        _table.add(report)
+    elif report.when == "call":
+        _figures.extend(f"{report.nodeid}\n{value}" for name, value in report.user_properties if name == "figure")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures and the rows."""
+    for text in _figures:
+        terminalreporter.section("figure")
+        terminalreporter.write_line(text)
+    lines = list(_table.lines())
+    if lines:
+        terminalreporter.section("attacks and faults")
+        for line in lines:
+            terminalreporter.line(line, red="FAIL" in line)
 
 
 @pytest.fixture(scope="session")

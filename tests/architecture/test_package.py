@@ -22,6 +22,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 HEAVY = ("typer", "rich", "click", "pydantic", "urllib3", "sigstore", "tomlkit")
 NOT_SOURCE = shutil.ignore_patterns(".*", "__pycache__", "dist", "build", "node_modules", "*.egg-info")
 
+pytestmark = pytest.mark.xdist_group("package")  # what its fixtures make takes long and is made once
+
 LOADED_BY_IMPORT = f"""
 import json, sys
 import kedge
