@@ -73,8 +73,8 @@ peers: ## install tuf-js, @sigstore/tuf, go-tuf, npm, pnpm, Corepack and a node,
 	@cd tests/interop/go-tuf-reader && go build -trimpath -buildvcs=false -o "$(CURDIR)/$(PEERS)/go-tuf-reader" .
 	@cd $(PEERS)/tarballs && for package in pnpm@10.1.0 @yarnpkg/cli-dist@4.9.1; do npm pack --silent "$$package" >/dev/null; done
 
-signers: $(VENV)/.developing ## install what keys on tokens, in OpenSSH files and in AWS KMS need, for the tests with real ones
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,hsm,ssh,awskms]'
+signers: $(VENV)/.developing ## install what keys on tokens, in OpenSSH files and in AWS KMS need, and sigstore-python, for the tests with real ones
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,hsm,ssh,awskms,sigstore]'
 
 clean: ## remove what was made here
 	rm -rf fuzz-findings $(VENV) $(PEERS) $(SUITES) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,239 @@
+"""A Sigstore bundle, versions 0.1 to 0.3, as a value: what was signed, by whom it says, and what shows when.
+
+Strict where a verifier could be led astray: exactly one log entry, exactly one signature, canonical base64, one way to
+name the signer. What a version asks for must be there:
+
+- 0.1: a promise of the log (signed entry timestamp); an inclusion proof may stand beside it, also without checkpoint.
+- 0.2 and 0.3: an inclusion proof with a checkpoint, and a promise or a signed timestamp, since a time is needed.
+- 0.3: the signing certificate alone. Before that a chain, whose first certificate signs.
+
+Source: Sigstore protobuf-specs ``sigstore_bundle.proto``, ``sigstore_rekor.proto``; DSSE 1.0.2.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from kedge.document import Fields, load_json
+from kedge.registries.sigstore.protojson import base64_bytes, number, unix_time, without_nulls
+
+__all__ = ["Bundle", "Entry", "Envelope", "InclusionProof", "MessageSignature", "read_entry"]
+
+_MEDIA_TYPE = re.compile(r"application/vnd\.dev\.sigstore\.bundle(?:\+json;version=(0\.[123])|\.v(0\.3)\+json)")
+_EXPECTED = "application/vnd.dev.sigstore.bundle.v0.3+json, or that of version 0.1 or 0.2"
+MAX_HASHES = 64
+MAX_TIMESTAMPS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InclusionProof:
+    """The path from an entry to a root hash, and the log's signed statement of that root (None: it has none)."""
+
+    index: int
+    size: int
+    root_hash: bytes
+    hashes: tuple[bytes, ...]
+    checkpoint: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One entry of a transparency log. ``promise`` is the log's signature over ``body`` and ``integrated_at``."""
+
+    log_id: bytes
+    index: int
+    kind: str
+    version: str
+    integrated_at: datetime | None
+    promise: bytes | None
+    proof: InclusionProof | None
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """A DSSE envelope with its one signature."""
+
+    payload_type: str
+    payload: bytes
+    keyid: str
+    signature: bytes
+
+    @property
+    def signed_bytes(self) -> bytes:
+        """What the signature is over: DSSE's pre-authentication encoding."""
+        kind = self.payload_type.encode()
+        return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(self.payload), self.payload)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageSignature:
+    """A signature over a file; ``digest`` is what the bundle says of it, for the search only."""
+
+    signature: bytes
+    digest: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A bundle. The signer is named by ``certificate`` (DER) or by ``hint``, the keyid of a key that is known.
+
+    ``chain`` are further certificates that stand in it, ``timestamps`` are RFC 3161 responses.
+    """
+
+    version: str
+    certificate: bytes | None
+    chain: tuple[bytes, ...]
+    hint: str | None
+    entry: Entry
+    timestamps: tuple[bytes, ...]
+    content: Envelope | MessageSignature
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Bundle:
+        """Read a bundle.
+
+        Raises:
+            DocumentError: it is none, or not as its version asks for; the path leads to the fault.
+        """
+        return cls.from_value(load_json(data))
+
+    @classmethod
+    def from_value(cls, value: Any, path: str = "") -> Bundle:
+        """Read a bundle that stands at ``path`` inside a document which has been parsed.
+
+        Raises:
+            DocumentError: as for :meth:`from_bytes`.
+        """
+        fields = Fields(without_nulls(value), path)
+        match = _MEDIA_TYPE.fullmatch(fields.text("mediaType"))
+        if match is None:
+            fields.fail("mediaType", f"must be {_EXPECTED}")
+        version = match[1] or match[2]
+        material = fields.table("verificationMaterial")
+        certificate, chain, hint = _signer(material, version)
+        bundle = cls(
+            version=version,
+            certificate=certificate,
+            chain=chain,
+            hint=hint,
+            entry=_one_entry(material),
+            timestamps=_timestamps(material),
+            content=_content(fields),
+        )
+        _require_evidence(bundle, material)
+        return bundle
+
+
+def read_entry(fields: Fields) -> Entry:
+    """Read a log entry, as bundles and PyPI's attestations hold it.
+
+    Raises:
+        DocumentError: it is none.
+    """
+    kind = fields.table("kindVersion")
+    promise = fields.table("inclusionPromise") if "inclusionPromise" in fields else None
+    return Entry(
+        log_id=base64_bytes(fields.table("logId"), "keyId"),
+        index=number(fields, "logIndex") if "logIndex" in fields else 0,
+        kind=kind.text("kind"),
+        version=kind.text("version"),
+        integrated_at=unix_time(fields, "integratedTime") if "integratedTime" in fields else None,
+        promise=base64_bytes(promise, "signedEntryTimestamp") if promise is not None else None,
+        proof=_proof(fields.table("inclusionProof")) if "inclusionProof" in fields else None,
+        body=base64_bytes(fields, "canonicalizedBody"),
+    )
+
+
+def _proof(fields: Fields) -> InclusionProof:
+    hashes = fields.texts("hashes") if "hashes" in fields else ()
+    if len(hashes) > MAX_HASHES:
+        fields.fail("hashes", f"must be at most {MAX_HASHES}")
+    path = fields.at("hashes")
+    checkpoint = fields.table("checkpoint") if "checkpoint" in fields else None
+    return InclusionProof(
+        index=number(fields, "logIndex") if "logIndex" in fields else 0,
+        size=number(fields, "treeSize"),
+        root_hash=base64_bytes(fields, "rootHash"),
+        hashes=tuple(base64_bytes(Fields({str(at): text}, path), str(at)) for at, text in enumerate(hashes)),
+        checkpoint=checkpoint.optional("envelope", checkpoint.text) if checkpoint is not None else None,
+    )
+
+
+def _signer(material: Fields, version: str) -> tuple[bytes | None, tuple[bytes, ...], str | None]:
+    named = [name for name in ("certificate", "x509CertificateChain", "publicKey") if name in material]
+    if len(named) != 1:
+        found = " and ".join(named) or "nothing"
+        material.fail(
+            named[-1] if named else "certificate", f"must be the one thing that names the signer, not {found}"
+        )
+    if named == ["publicKey"]:
+        return None, (), material.table("publicKey").text("hint")
+    if named == ["certificate"]:
+        return base64_bytes(material.table("certificate"), "rawBytes"), (), None
+    if version == "0.3":
+        material.fail("x509CertificateChain", "must not be there: version 0.3 holds the signing certificate alone")
+    chain = material.table("x509CertificateChain")
+    first, *rest = [base64_bytes(entry, "rawBytes") for entry in chain.tables("certificates")] or [b""]
+    if not first:
+        chain.fail("certificates", "must not be empty")
+    return first, tuple(rest), None
+
+
+def _one_entry(material: Fields) -> Entry:
+    entries = material.tables("tlogEntries")
+    if len(entries) != 1:
+        material.fail("tlogEntries", f"must be exactly one entry of a log, not {len(entries)}")
+    return read_entry(entries[0])
+
+
+def _timestamps(material: Fields) -> tuple[bytes, ...]:
+    if "timestampVerificationData" not in material:
+        return ()
+    data = material.table("timestampVerificationData")
+    entries = data.tables("rfc3161Timestamps") if "rfc3161Timestamps" in data else []
+    if len(entries) > MAX_TIMESTAMPS:
+        data.fail("rfc3161Timestamps", f"must be at most {MAX_TIMESTAMPS}")
+    return tuple(base64_bytes(entry, "signedTimestamp") for entry in entries)
+
+
+def _content(fields: Fields) -> Envelope | MessageSignature:
+    if ("dsseEnvelope" in fields) == ("messageSignature" in fields):
+        fields.fail("dsseEnvelope", "must be there, or messageSignature, and not both")
+    if "messageSignature" in fields:
+        message = fields.table("messageSignature")
+        digest = message.table("messageDigest") if "messageDigest" in message else None
+        if digest is not None and digest.text("algorithm") != "SHA2_256":
+            digest.fail("algorithm", "must be SHA2_256")
+        return MessageSignature(
+            signature=base64_bytes(message, "signature"),
+            digest=base64_bytes(digest, "digest") if digest is not None else None,
+        )
+    envelope = fields.table("dsseEnvelope")
+    signatures = envelope.tables("signatures")
+    if len(signatures) != 1:
+        envelope.fail("signatures", f"must be exactly one, not {len(signatures)}")
+    return Envelope(
+        payload_type=envelope.text("payloadType"),
+        payload=base64_bytes(envelope, "payload"),
+        keyid=signatures[0].text("keyid", empty=True) if "keyid" in signatures[0] else "",
+        signature=base64_bytes(signatures[0], "sig"),
+    )
+
+
+def _require_evidence(bundle: Bundle, material: Fields) -> None:
+    """Check that there is what a bundle of this version must have, and a time that somebody signed."""
+    entry, place = bundle.entry, "tlogEntries"
+    if bundle.version == "0.1" and entry.promise is None:
+        material.fail(place, "must hold a promise of the log (inclusionPromise): version 0.1 asks for one")
+    if bundle.version != "0.1" and (entry.proof is None or entry.proof.checkpoint is None):
+        material.fail(place, f"must hold an inclusion proof with a checkpoint: version {bundle.version} asks for one")
+    if entry.promise is not None and entry.integrated_at is None:
+        material.fail(place, "must say when the log took it in (integratedTime): its promise is over that time")
+    if entry.promise is None and entry.integrated_at is not None:
+        material.fail(place, "states a time (integratedTime) that no promise of the log signs")
+    if entry.promise is None and not bundle.timestamps:
+        material.fail(place, "must hold a promise of the log, or there must be a signed timestamp: no time is signed")

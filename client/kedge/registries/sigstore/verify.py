@@ -1,0 +1,186 @@
+"""Verifies bundles by one trusted root, without a network and without a file. Pure but for what it is given.
+
+The order of the questions, each of which ends in a refusal that names the part of the bundle:
+
+1. When was this signed, by whose word? By the log's promise, or by a time-stamper. Without such a time there is none.
+2. Who signed? A certificate that a trusted authority issued then, and that a certificate log saw; or a key that the
+   caller knows, valid then.
+3. Did a log take it in, and is its entry about this signature, signer and content?
+4. Is the signature right?
+
+Why this is kedge's own, and how it is held against sigstore-python and sigstore-js:
+docs/decisions/0014-own-bundle-verifier.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from kedge.errors import Reason, VerificationError
+from kedge.keys import Evidence, KeySet
+from kedge.registries.sigstore.bundle import Bundle, Envelope, MessageSignature
+from kedge.registries.sigstore.certificate import CertificateJudge, Identity
+from kedge.registries.sigstore.entry import check_body, check_log
+from kedge.registries.sigstore.faults import Part, reading, refuse
+from kedge.registries.sigstore.statement import PAYLOAD_TYPE, Statement
+from kedge.registries.sigstore.timestamps import check_timestamps
+from kedge.registries.sigstore.trustedroot import TrustedRoot
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+__all__ = ["BundleVerifier", "LogPlace", "Signed", "SignedStatement"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPlace:
+    """Where a log's entry stands: the log's URL by the trusted root, and the index in it."""
+
+    log: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """What a verified bundle rests on.
+
+    ``identity`` is whom the certificate names, or ``key`` the evidence of a key that the caller knew. ``times`` are the
+    moments of signing that a log or a time-stamper vouches for; all of them were checked.
+    """
+
+    identity: Identity | None
+    key: Evidence | None
+    times: tuple[datetime, ...]
+    place: LogPlace
+    reference_time: datetime
+
+    @property
+    def at(self) -> datetime:
+        """The latest moment of signing that somebody vouches for."""
+        return max(self.times)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedStatement:
+    """A statement that was verified, and what that rests on."""
+
+    statement: Statement
+    signed: Signed
+
+
+class BundleVerifier:
+    """Verifies bundles by one instance's trusted root, which is loaded once."""
+
+    def __init__(self, keys: KeySet) -> None:
+        """Verify by the trusted root that ``keys`` were read from.
+
+        Raises:
+            DocumentError: these are not the keys of a Sigstore instance.
+        """
+        self._keys = keys
+        self._root = TrustedRoot.from_bytes(keys.document)
+        self._judge = CertificateJudge(self._root, keys)
+        self._urls = {log.id: log.url for log in self._root.logs}
+
+    def verify_statement(self, bundle: Bundle, *, signers: KeySet | None = None, usage: str = "") -> SignedStatement:
+        """Verify a bundle that holds an in-toto statement.
+
+        ``signers`` are the keys that may sign with ``usage`` and without a certificate; None: there are none.
+
+        Raises:
+            VerificationError: it is not to be trusted; the text names the part of the bundle.
+            StoreError: something on this machine is missing that the check needs.
+        """
+        if not isinstance(bundle.content, Envelope):
+            raise refuse(Part.BUNDLE, "signs a file, expected a statement (dsseEnvelope)", reason=Reason.MALFORMED)
+        if bundle.content.payload_type != PAYLOAD_TYPE:
+            found = bundle.content.payload_type
+            raise refuse(
+                Part.PAYLOAD_TYPE, f"must be {PAYLOAD_TYPE}, not {found[:100]!a}", expected=PAYLOAD_TYPE, found=found
+            )
+        if bundle.certificate is not None and bundle.content.keyid:
+            problem = f"a certificate names the signer, and the signature names the key {bundle.content.keyid[:100]!a}"
+            raise refuse(Part.SIGNER, problem, reason=Reason.MALFORMED)
+        signed = self._verify(bundle, bundle.content.signed_bytes, None, signers, usage)
+        with reading(Part.STATEMENT):
+            statement = Statement.from_bytes(bundle.content.payload)
+        return SignedStatement(statement=statement, signed=signed)
+
+    def verify_file(self, bundle: Bundle, data: bytes) -> Signed:
+        """Verify a bundle that signs a file's bytes by a certificate.
+
+        Raises:
+            VerificationError: it is not to be trusted; the text names the part of the bundle.
+            StoreError: something on this machine is missing that the check needs.
+        """
+        if not isinstance(bundle.content, MessageSignature):
+            raise refuse(Part.BUNDLE, "holds a statement, expected a signature over a file", reason=Reason.MALFORMED)
+        digest = hashlib.sha256(data).digest()
+        if bundle.content.digest is not None and bundle.content.digest != digest:
+            raise refuse(Part.DIGEST, "is not that of this file", reason=Reason.CONTENT, found=digest.hex())
+        return self._verify(bundle, data, digest, None, "")
+
+    def _verify(
+        self, bundle: Bundle, message: bytes, digest: bytes | None, signers: KeySet | None, usage: str
+    ) -> Signed:
+        times = self._times(bundle)
+        identity, key = None, None
+        if bundle.certificate is not None:
+            certificate, identity = self._judge.judge(bundle.certificate, bundle.chain, times)
+            _require_signature(certificate, bundle.content.signature, message)
+            signer = bundle.certificate
+        else:
+            key = _require_key(bundle, message, max(times), signers, usage)
+            signer = key.key.material
+        check_log(bundle.entry, self._keys, max(times))
+        check_body(bundle, signer, digest)
+        return Signed(
+            identity=identity,
+            key=key,
+            times=times,
+            place=LogPlace(log=self._urls[bundle.entry.log_id], index=bundle.entry.index),
+            reference_time=self._keys.reference_time,
+        )
+
+    def _times(self, bundle: Bundle) -> tuple[datetime, ...]:
+        """When it was signed: the log's time, which its promise must be shown to cover later, and signed timestamps."""
+        entry = bundle.entry
+        promised = (entry.integrated_at,) if entry.promise is not None and entry.integrated_at is not None else ()
+        times = (*promised, *check_timestamps(bundle.timestamps, bundle.content.signature, self._root, self._keys))
+        if not times:
+            raise refuse(Part.LOG_TIME, "is missing: nobody signed a time of signing", reason=Reason.OUTSIDE_VALIDITY)
+        return times
+
+
+def _require_signature(certificate: Certificate, signature: bytes, message: bytes) -> None:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    key = certificate.public_key()
+    if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
+        raise refuse(Part.CERTIFICATE, "is not of an ECDSA P-256 key, which Fulcio's are", reason=Reason.MALFORMED)
+    try:
+        key.verify(signature, message, ECDSA(SHA256()))
+    except InvalidSignature:
+        problem = "was not made over this content by the key of the signing certificate"
+        raise refuse(Part.SIGNATURE, problem) from None
+
+
+def _require_key(bundle: Bundle, message: bytes, at: datetime, signers: KeySet | None, usage: str) -> Evidence:
+    """Check a signature by a key that is known, at the time of signing, and give the evidence."""
+    content, keyid = bundle.content, bundle.hint or ""
+    if signers is None:
+        problem = f"no certificate names the signer but the key {keyid[:100]!a}, and none is expected here"
+        raise refuse(Part.SIGNER, problem, reason=Reason.UNKNOWN_KEY)
+    if isinstance(content, Envelope) and content.keyid != keyid:
+        problem = f"the bundle names the key {keyid[:100]!a}, and its signature names {content.keyid[:100]!a}"
+        raise refuse(Part.SIGNER, problem, reason=Reason.MALFORMED, expected=keyid, found=content.keyid)
+    try:
+        return signers.verify(message, keyid=keyid, signature=content.signature, usage=usage, at=at)
+    except VerificationError as error:
+        part = Part.SIGNATURE if error.refusal.reason is Reason.BAD_SIGNATURE else Part.SIGNER
+        raise refuse(part, error.message, reason=error.refusal.reason, found=error.refusal.found or "") from error

@@ -1,0 +1,62 @@
+"""Real bundles, and the trusted root and npm's keys to judge them by."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kedge.keys import KeySet
+from kedge.registries.npm import NPM
+from kedge.registries.sigstore import Sigstore
+from kedge.registries.sigstore.verify import BundleVerifier
+
+NOW = datetime(2026, 8, 22, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def root_keys(shared_vectors: Path) -> KeySet:
+    data = (shared_vectors / "sigstore" / "trusted_root.json").read_bytes()
+    return Sigstore().parse(data, registry="sigstore", custom=None, now=NOW)
+
+
+@pytest.fixture(scope="session")
+def npm_keys(shared_vectors: Path) -> KeySet:
+    data = (shared_vectors / "npm" / "tuf-target-registry.npmjs.org-keys.json").read_bytes()
+    return NPM().parse(data, registry="registry.npmjs.org", custom=None, now=NOW)
+
+
+@pytest.fixture(scope="session")
+def verifier(root_keys: KeySet) -> BundleVerifier:
+    return BundleVerifier(root_keys)
+
+
+@pytest.fixture(scope="session")
+def npm_bundles(shared_vectors: Path) -> dict[str, Any]:
+    """What npm serves for sigstore@1.0.0: its publish attestation (``publish``) and the build's (``provenance``)."""
+    served = json.loads((shared_vectors / "npm" / "attestations-sigstore@1.0.0.json").read_bytes())
+    names = {True: "publish", False: "provenance"}
+    return {names["publish" in each["predicateType"]]: each["bundle"] for each in served["attestations"]}
+
+
+@pytest.fixture(scope="session")
+def pypi_bundle(shared_vectors: Path) -> dict[str, Any]:
+    """The PEP 740 attestation of a real sdist, in the form of a bundle."""
+    served = json.loads((shared_vectors / "pypi" / "pypi_attestations-0.0.19.tar.gz.provenance").read_bytes())
+    attestation = served["attestation_bundles"][0]["attestations"][0]
+    material, envelope = attestation["verification_material"], attestation["envelope"]
+    return {
+        "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "verificationMaterial": {
+            "certificate": {"rawBytes": material["certificate"]},
+            "tlogEntries": material["transparency_entries"],
+        },
+        "dsseEnvelope": {
+            "payloadType": "application/vnd.in-toto+json",
+            "payload": envelope["statement"],
+            "signatures": [{"sig": envelope["signature"]}],
+        },
+    }
