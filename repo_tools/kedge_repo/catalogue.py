@@ -1,13 +1,14 @@
 """The registry catalogue: public keys of package registries as facts, each with its source and date.
 
-One JSON file a registry ships inside the package (``_catalogue``); ``kedge-repo init --registry`` makes targets of
-them. An entry holds the registry's key document itself (JSON and how its bytes are laid out, a text, or base64 of any
-bytes), so that the target has the very bytes that the source published.
+One JSON file a registry ships inside the package (``_catalogue/<registry>.json``); ``kedge-repo init --registry``
+makes targets of them. An entry holds the registry's key document itself (JSON and how its bytes are laid out, a text,
+or base64 of any bytes), so that the target has the very bytes that the source published.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -80,7 +81,7 @@ class CatalogueEntry:
 
 def catalogue_names() -> tuple[str, ...]:
     """The registries that the shipped catalogue knows."""
-    return tuple(sorted(item.name.removesuffix(".json") for item in _folder().iterdir() if item.name.endswith(".json")))
+    return tuple(sorted(_names(_folder(), "")))
 
 
 def catalogue_entry(registry: str) -> CatalogueEntry:
@@ -97,6 +98,14 @@ def catalogue_entry(registry: str) -> CatalogueEntry:
 
 def _folder() -> Any:
     return files("kedge_repo") / "_catalogue"
+
+
+def _names(folder: Any, prefix: str) -> Iterator[str]:
+    for item in folder.iterdir():
+        if item.is_dir():
+            yield from _names(item, f"{prefix}{item.name}/")
+        elif item.name.endswith(".json"):
+            yield f"{prefix}{item.name.removesuffix('.json')}"
 
 
 def _read_document(fields: Fields, value: Any) -> tuple[str, bytes]:

@@ -130,7 +130,10 @@ def test_what_maintainers_keep_and_send_fits_its_schemas(maintained: Maintained)
 
 
 def test_the_catalogue_that_ships_fits_its_schema() -> None:
-    entries = sorted((REPOSITORY / "metadata" / "registries").glob("*.json"))
+    folder = REPOSITORY / "metadata" / "registries"
+    entries = sorted(folder.rglob("*.json"))
     assert entries
     for entry in entries:
-        assert schemas.faults("catalogue", json.loads(entry.read_bytes())) == []
+        document = json.loads(entry.read_bytes())
+        assert schemas.faults("catalogue", document) == []
+        assert document["registry"] == entry.relative_to(folder).as_posix().removesuffix(".json")

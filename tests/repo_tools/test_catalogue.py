@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 
 from kedge.document import DocumentError
 from kedge.errors import InputError
+from kedge.findings import Severity
+from kedge.registry import find_registry
 from kedge_repo.catalogue import CatalogueEntry, catalogue_entry, catalogue_names
 
 SHIPPED = "registry.npmjs.org"
@@ -29,8 +32,17 @@ def test_npms_entry_gives_the_bytes_of_the_real_target() -> None:
 
 
 def test_a_registry_that_is_not_there_is_named() -> None:
-    with pytest.raises(InputError, match=r'the catalogue has no registry "nowhere"; it has registry\.npmjs\.org'):
+    with pytest.raises(InputError, match=r'the catalogue has no registry "nowhere"; it has .*registry\.npmjs\.org'):
         catalogue_entry("nowhere")
+
+
+@pytest.mark.parametrize("registry", catalogue_names())
+def test_each_entry_is_the_key_document_of_its_registry_as_clients_read_it(registry: str) -> None:
+    entry, module = catalogue_entry(registry), find_registry(registry)
+    assert (entry.registry, entry.target, entry.ecosystem) == (registry, module.target_path(registry), module.name)
+    keys = module.parse(entry.target_bytes, registry=registry, custom=entry.custom, now=datetime.now(UTC))
+    assert keys.keys
+    assert [finding for finding in module.lint(None, keys) if finding.severity is Severity.ERROR] == []
 
 
 def test_without_a_layout_the_document_is_compact() -> None:

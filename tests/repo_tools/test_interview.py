@@ -28,7 +28,8 @@ ANSWERS = [
     ("Name of online key 1", "ci"),
     ("File of the public key of ci", "ci.pem.pub"),
     ("Name of online key 2", ""),
-    ("Begin with the keys of registry.npmjs.org?", "y"),
+    ("With whose keys does it begin?", "registry.npmjs.org nowhere"),
+    ("The catalogue has nothing of nowhere.", "registry.npmjs.org"),
     ("Which folder is published to?", "../public"),
 ]
 

@@ -43,10 +43,7 @@ def ask_for(given: Answers) -> Answers:
     targets = _ask_number(f"How many of the {count} must sign targets?", usual, count)
     typer.echo("Which keys sign snapshot and timestamp by themselves? An empty name ends the list.", err=True)
     online = _ask_keys("online key", at_least=1)
-    registries = list(given.registries)
-    for registry in catalogue_names():
-        if registry not in registries and typer.confirm(f"Begin with the keys of {registry}?", default=True, err=True):
-            registries.append(registry)
+    registries = [*given.registries, *_ask_registries(given.registries)]
     destination = given.destination or _ask("Which folder is published to? (empty: none yet)", empty=True)
     return replace(
         given,
@@ -58,6 +55,17 @@ def ask_for(given: Answers) -> Answers:
         registries=registries,
         destination=destination or None,
     )
+
+
+def _ask_registries(given: list[str]) -> list[str]:
+    known = [name for name in catalogue_names() if name not in given]
+    typer.echo(f"The catalogue has keys of: {', '.join(known)}", err=True)
+    while True:
+        named = _ask("With whose keys does it begin? (names, spaces between; empty: none)", empty=True).split()
+        unknown = [name for name in named if name not in known]
+        if not unknown:
+            return list(dict.fromkeys(named))
+        typer.echo(f"The catalogue has nothing of {', '.join(unknown)}.", err=True)
 
 
 def _ask(question: str, *, empty: bool = False) -> str:
