@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from json import dumps
 from pathlib import Path
 from typing import Annotated
@@ -16,8 +14,9 @@ from kedge._cli.clients import open_client
 from kedge._cli.options import AnchorName, Json
 from kedge._cli.outfile import replace_file
 from kedge._cli.output import Screen, answer, answer_json, warn
+from kedge._cli.progress import progress_bar
 from kedge._cli.tables import trust_document
-from kedge._cli.verify.npm_inputs import Given, find_speaker, read_given, read_mappings, read_registries
+from kedge._cli.verify.npm_inputs import find_speaker, read_given, read_mappings, read_registries
 from kedge._cli.verify.npm_words import report_lines
 from kedge._cli.words import say_warnings
 from kedge.errors import InputError
@@ -101,7 +100,10 @@ def npm(
     upstreams = _upstreams(upstream, also or [], skip or [], anchor)
     for text in registries.warnings:
         warn(text)
-    with KeyRing(lambda issuer: find_speaker(issuer, anchor), open_client) as keyring, _progress(given) as progress:
+    with (
+        KeyRing(lambda issuer: find_speaker(issuer, anchor), open_client) as keyring,
+        progress_bar("verifying", len(given.lockfile.packages)) as progress,
+    ):
         settings = Settings(
             registries=registries,
             upstreams=upstreams,
@@ -181,18 +183,3 @@ def _evidence(report: Report, registries: Registries, upstreams: Upstreams) -> E
         proofs,
         {source.url: upstreams.issuers(source, is_default=source == registries.default) for source in sources},
     )
-
-
-@contextmanager
-def _progress(given: Given) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, if that is a terminal; nothing elsewhere."""
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield lambda _count: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("verifying", total=len(given.lockfile.packages))
-        yield lambda count: bar.advance(task, count)
