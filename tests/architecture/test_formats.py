@@ -23,6 +23,7 @@ from architecture import schemas
 from architecture.mutations import mutations
 from kedge import session
 from kedge.anchor import Anchor
+from kedge.config import Config
 from kedge.document import DocumentError
 from kedge.lockfile import Lock
 from kedge.memory import read_record
@@ -134,6 +135,7 @@ FORMATS: dict[str, Format] = {
         write=as_toml,
         beyond=CALENDAR,
     ),
+    "config": Format(example=EXAMPLES["config"], read=Config.from_bytes, beyond={}, write=as_toml),
     "state": Format(
         example=EXAMPLES["state"],
         read=StateRecord.from_bytes,

@@ -72,6 +72,8 @@ def run(maintained: Maintained, machine: Path) -> Run:
         ("trust", "status"),
         ("keys", f"keys show {NPM}"),
         ("keys", "keys list"),
+        ("config-show", "config show"),
+        ("doctor", "doctor --offline"),
         ("anchors", "anchor list"),
         ("anchors", "anchor show example"),
         ("anchors", "anchor show sigstore"),

@@ -11,7 +11,7 @@ import typer
 from typer.main import get_command
 
 from kedge import __version__
-from kedge._cli import anchor, corepack, export, keys, lock, refresh, status, verify
+from kedge._cli import anchor, config, corepack, doctor, export, keys, lock, refresh, status, verify
 from kedge._cli.output import answer, report
 from kedge._cli.plugins import CommandGroup, VerifierGroup
 from kedge.errors import ExitCode, KedgeError
@@ -24,6 +24,7 @@ GROUPS: dict[str, tuple[str, Mapping[str, Callable[..., None]]]] = {
     "keys": (keys.HELP, {**keys.COMMANDS, "export": export.export}),
     "anchor": (anchor.HELP, anchor.COMMANDS),
     "corepack": (corepack.HELP, corepack.COMMANDS),
+    "config": (config.HELP, config.COMMANDS),
 }
 
 # Commands that run another one.
@@ -44,12 +45,12 @@ With a repository of your own, once you hold its initial root:
   kedge refresh
   kedge status
 
-Answers are printed on stdout, everything else on stderr.
+If something does not work: kedge doctor. Answers are printed on stdout, everything else on stderr.
 """
 
 EPILOG = """Exit status: 0 done, 1 could not (network, disk), 2 wrong usage or file, 3 refused to trust,
-4 expired, 5 a check found faults, 130 interrupted. KEDGE_STATE_DIR and KEDGE_CONFIG_DIR say where state
-and anchors are kept."""
+4 expired, 5 a check found faults, 130 interrupted. kedge config show says which
+folders, variables and files it goes by."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -83,6 +84,7 @@ def _application() -> typer.Typer:
     app.command("refresh")(refresh.refresh)
     app.command("status")(status.status)
     app.command("lock")(lock.lock)
+    app.command("doctor")(doctor.doctor)
     app.add_typer(_group(verify.HELP, cls=VerifierGroup), name="verify")
     for name, (text, commands) in GROUPS.items():
         group = _group(text)

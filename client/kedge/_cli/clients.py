@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
+from kedge._cli.options import settings
 from kedge.anchor import Anchor
 from kedge.client import TrustClient
 from kedge.lockfile import Lock, find_lock, read_lock
@@ -20,7 +21,8 @@ def open_client(anchor: Anchor, *, as_of: datetime | None = None, require_refres
     Raises:
         InputError: the lock cannot be read.
     """
-    return TrustClient(anchor, as_of=as_of, require_refresh=require_refresh, lock=project_lock())
+    timeout_s = float(settings().timeout_s.value)
+    return TrustClient(anchor, as_of=as_of, timeout_s=timeout_s, require_refresh=require_refresh, lock=project_lock())
 
 
 @cache

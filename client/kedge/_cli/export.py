@@ -14,7 +14,7 @@ import typer
 
 from kedge._cli.clients import open_client
 from kedge._cli.keys import speaking_anchor
-from kedge._cli.options import AnchorName, Json, RequireRefresh, for_each
+from kedge._cli.options import AnchorName, Json, RequireRefresh, for_each, registry_ids
 from kedge._cli.outfile import replace_file
 from kedge._cli.output import Screen, answer, answer_json, visible
 from kedge._cli.words import say_warnings
@@ -30,12 +30,19 @@ WithoutRetired = Annotated[bool, typer.Option("--without-retired", help="Leave o
 
 def export(
     layout: Annotated[
-        str | None, typer.Argument(metavar="FORMAT", help="What reads them; without it, all formats are listed.")
+        str | None,
+        typer.Argument(
+            metavar="FORMAT",
+            help="What reads them; without it, all formats are listed.",
+            autocompletion=lambda: names_of_extensions(GROUP),
+        ),
     ] = None,
     registries: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="REGISTRY", help="Registries' ids; the format's usual one if none is named; several are merged."
+            metavar="REGISTRY",
+            help="Registries' ids; the format's usual one if none is named; several are merged.",
+            autocompletion=registry_ids,
         ),
     ] = None,
     anchor: AnchorName = None,

@@ -9,7 +9,16 @@ import typer
 
 from kedge import anchor as anchors
 from kedge._cli.clients import open_client
-from kedge._cli.options import AnchorName, AsOf, Json, RequireRefresh, chosen_anchors, for_each, read_as_of
+from kedge._cli.options import (
+    AnchorName,
+    AsOf,
+    Json,
+    RequireRefresh,
+    chosen_anchors,
+    for_each,
+    read_as_of,
+    registry_ids,
+)
 from kedge._cli.output import Screen, answer, answer_json
 from kedge._cli.tables import keys_document
 from kedge._cli.words import key_lines, key_list_lines, say_warnings
@@ -26,7 +35,9 @@ HELP = "Registries' keys."
 
 
 def show(
-    registry: Annotated[str, typer.Argument(metavar="REGISTRY", help="A registry's id, such as its host.")],
+    registry: Annotated[
+        str, typer.Argument(metavar="REGISTRY", help="A registry's id, such as its host.", autocompletion=registry_ids)
+    ],
     anchor: AnchorName = None,
     as_of: AsOf = None,
     require_refresh: RequireRefresh = False,
@@ -50,7 +61,11 @@ def show(
 def list_keys(
     registries: Annotated[
         list[str] | None,
-        typer.Argument(metavar="REGISTRY", help="Registries' ids; all that the anchors speak for, if none is named."),
+        typer.Argument(
+            metavar="REGISTRY",
+            help="Registries' ids; all that the anchors speak for, if none is named.",
+            autocompletion=registry_ids,
+        ),
     ] = None,
     anchor: AnchorName = None,
     as_of: AsOf = None,

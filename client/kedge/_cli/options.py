@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import cache
 from typing import Annotated, TypeVar
 
 import typer
@@ -12,16 +14,49 @@ import typer
 from kedge import anchor as anchors
 from kedge._cli.output import report
 from kedge.anchor import Anchor
+from kedge.config import Settings, read_settings
 from kedge.document import parse_time
 from kedge.errors import ExitCode, InputError, KedgeError
 from kedge.folders import config_folder
 
-__all__ = ["AnchorName", "AsOf", "Json", "RequireRefresh", "chosen_anchors", "for_each", "read_as_of"]
+__all__ = [
+    "AnchorName",
+    "AsOf",
+    "Json",
+    "RequireRefresh",
+    "chosen_anchors",
+    "for_each",
+    "read_as_of",
+    "registry_ids",
+    "settings",
+]
+
+
+@cache
+def settings() -> Settings:
+    """What this process goes by where no option says otherwise.
+
+    Raises:
+        InputError: a variable or the user's file holds what it cannot mean.
+    """
+    return read_settings(config_folder(), os.environ)
+
+
+def registry_ids() -> list[str]:
+    """The registries that the anchors speak for, for a shell that completes."""
+    config = config_folder()
+    return sorted({each for name in anchors.names(config) for each in anchors.load(name, config).registries})
+
 
 AnchorName = Annotated[
     str | None,
     typer.Option(
-        "--anchor", metavar="NAME", help="The anchor to start from (see: kedge anchor list).", show_default=False
+        "--anchor",
+        metavar="NAME",
+        help="The anchor to start from (see: kedge anchor list).",
+        show_default=False,
+        callback=lambda name: name if name is not None else settings().anchor.value,
+        autocompletion=lambda: anchors.names(config_folder()),
     ),
 ]
 AsOf = Annotated[
@@ -35,7 +70,11 @@ AsOf = Annotated[
 ]
 RequireRefresh = Annotated[
     bool,
-    typer.Option("--require-refresh", help="Fail where the repository cannot be reached: no answer from stored trust."),
+    typer.Option(
+        "--require-refresh",
+        help="Fail where the repository cannot be reached: no answer from stored trust.",
+        callback=lambda wanted: wanted or settings().require_refresh.value,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
