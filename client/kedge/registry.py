@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from kedge.document import DocumentError, Fields, blame_served
 from kedge.errors import Reason, Refusal, StoreError, VerificationError
@@ -19,7 +19,16 @@ from kedge.extensions import find_extension, load_extension
 from kedge.findings import Finding
 from kedge.keys import KeySet, TimeBasis
 
-__all__ = ["GROUP", "KEYID", "NoKeysError", "Registry", "find_registry", "read_custom", "read_served_keys"]
+__all__ = [
+    "GROUP",
+    "KEYID",
+    "LiveRegistry",
+    "NoKeysError",
+    "Registry",
+    "find_registry",
+    "read_custom",
+    "read_served_keys",
+]
 
 GROUP = "kedge.registries"
 DEFAULT = "npm"
@@ -57,6 +66,21 @@ class Registry(Protocol):
         """Say what would go wrong with ``new`` in place of ``old`` (None: there was no document). Pure.
 
         Both have been parsed, so what no client could read never comes here; ``KeySet.document`` holds their bytes.
+        """
+
+
+@runtime_checkable
+class LiveRegistry(Protocol):
+    """What a module offers beside :class:`Registry` where the registry itself serves its keys in another form.
+
+    A module that does not has registries that serve the key document.
+    """
+
+    def parse_live(self, data: bytes, *, registry: str, now: datetime) -> KeySet:
+        """Read what the registry itself serves.
+
+        Raises:
+            DocumentError: it is not that.
         """
 
 

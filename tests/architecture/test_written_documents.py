@@ -105,6 +105,13 @@ def test_the_answer_of_an_audit_fits_its_schema(run: Run, maintained: Maintained
     assert schemas.faults("audit", run("kedge_repo", "audit", repository, "--as-of", at, exit_code=5)) == []
 
 
+def test_the_answer_of_a_lint_fits_its_schema(run: Run, maintained: Maintained, tmp_path: Path) -> None:
+    document = tmp_path / "keys.json"
+    document.write_text('{"keys": []}')
+    line = ["lint", "-w", maintained.workspace.root, "--registry", NPM]
+    assert schemas.faults("lint", run("kedge_repo", *line, "--file", document, exit_code=5)) == []
+
+
 def test_the_answer_of_the_demo_fits_its_schema(run: Run, tmp_path: Path) -> None:
     assert schemas.faults("demo", run("kedge", "demo", "--keep", tmp_path / "kept")) == []
     assert schemas.faults("demo", run("kedge", "demo")) == []

@@ -140,6 +140,10 @@ def test_an_honest_repository_has_no_finding_in_workspace_folder_and_url(ceremon
         with HostileServer(public) as server:
             result = examine(server.url, made.now)
             assert (found(result), result.exit_code) == ([], ExitCode.DONE)
+
+
+def test_the_history_says_who_allowed_what(old: Ceremony) -> None:
+    result = examine(old.folder / "public", old.now)
     assert result.roots == 2
     assert result.floors == {"kedge": 1, "python-tuf": 1}
     assert [(fact.role, fact.version, fact.under) for fact in result.history] == [
@@ -165,7 +169,11 @@ Spoil = Callable[[Path, Ceremony], object]
 
 
 def drop(*names: str) -> Spoil:
-    return lambda public, _: [(public / name).unlink() for name in names]
+    def spoil(public: Path, _: Ceremony) -> None:
+        for name in names:
+            (public / name).unlink()
+
+    return spoil
 
 
 def put(name: str, data: bytes) -> Spoil:

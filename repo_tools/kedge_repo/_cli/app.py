@@ -9,7 +9,7 @@ import typer
 
 from kedge._version import __version__
 from kedge.errors import ExitCode, KedgeError
-from kedge_repo._cli import audit, bins, event, init, key, online, publish, role, sign, status, target
+from kedge_repo._cli import audit, bins, event, init, key, lint, online, publish, role, sign, status, target
 from kedge_repo._cli.output import answer, report, say
 
 __all__ = ["app", "run"]
@@ -32,6 +32,7 @@ app.command("delegate")(role.delegate)
 app.command("renew")(role.renew)
 app.add_typer(bins.app, name="bins")
 app.add_typer(event.app, name="event")
+app.add_typer(lint.app, name="lint")
 app.command("sign")(sign.sign)
 app.command("online")(online.online)
 app.command("publish")(publish.publish)

@@ -11,6 +11,7 @@ import typer
 from kedge.document import blame_user, format_time
 from kedge.errors import InputError
 from kedge_repo import disk
+from kedge_repo._cli.lint import AcceptFindings, require_lint
 from kedge_repo._cli.options import (
     AsJson,
     EventName,
@@ -27,11 +28,11 @@ from kedge_repo.collect import (
     Imported,
     RawSignature,
     event_status,
-    export_request,
     import_raw,
     import_responses,
     own_request,
 )
+from kedge_repo.lint import request_changes
 from kedge_repo.maintain import cancel_event, merge_event, new_event
 from kedge_repo.request import Response
 from kedge_repo.requestcode import request_code
@@ -80,11 +81,15 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to (default: <event>.request.json).")
     ] = None,
+    accept_lint_errors: AcceptFindings = False,
     event: EventName = None,
     folder: WorkspaceFolder = None,
 ) -> None:
     """Write the event's signing request: one file, to be handed to keyholders."""
-    request = export_request(open_workspace(folder), event=event)
+    workspace = open_workspace(folder)
+    verified = own_request(workspace, event=event)
+    require_lint(request_changes(verified), now=present(), accept_errors=accept_lint_errors)
+    request = verified.request
     path = out or Path(f"{request.event}.request.json")
     disk.replace(path, request.to_bytes())
     say(f"request code: {request_code(request)}")

@@ -13,6 +13,7 @@ from kedge.document import blame_user
 from kedge.errors import InputError
 from kedge_repo import disk
 from kedge_repo._cli.event import tell_imported
+from kedge_repo._cli.lint import AcceptFindings, require_lint
 from kedge_repo._cli.options import (
     AllowUnencrypted,
     EventName,
@@ -22,11 +23,13 @@ from kedge_repo._cli.options import (
     open_sample,
     open_workspace,
     passphrase_source,
+    present,
     protection_of,
 )
 from kedge_repo._cli.output import answer, say
 from kedge_repo.collect import own_request, sign_event
 from kedge_repo.keyholder import FirstCeremony, TrustedRoot, VerifiedRequest, sign_request, verify_request
+from kedge_repo.lint import request_changes
 from kedge_repo.publickey import fingerprint
 from kedge_repo.request import Request
 from kedge_repo.review import Review, review
@@ -59,6 +62,7 @@ def sign(
     ] = None,
     sample: SampleFile = None,
     yes: Annotated[bool, typer.Option("--yes", help="Sign what is shown without being asked.")] = False,
+    accept_lint_errors: AcceptFindings = False,
     event: EventName = None,
     passphrase_fd: PassphraseFd = None,
     unencrypted: AllowUnencrypted = False,
@@ -85,9 +89,11 @@ def sign(
         verified = _handed_over(request, root, first_ceremony)
     shown = review(verified, sample=open_sample(sample))
     if payload_out is not None:
+        require_lint(request_changes(verified), now=present(), accept_errors=accept_lint_errors)
         say(*shown.lines(), "")
         _write_payloads(verified, payload_out)
         return
+    require_lint(request_changes(verified), now=present(), accept_errors=accept_lint_errors)
     _confirm(shown, yes)
     opened = signer()
     if workspace is not None:

@@ -88,9 +88,8 @@ def _derived(key: Key) -> set[str]:
     """The keyids that tools derive from a key: over all its fields, without a tool's own, and over the bare ones."""
     whole: dict[str, Any] = dict(key.to_dict())
     named = {name: value for name, value in whole.items() if not name.startswith("x-")}
-    bare = {name: whole[name] for name in ("keytype", "scheme", "keyval") if name in whole}
-    variants: tuple[dict[str, Any], ...] = (whole, named, bare)
-    return {_digest(fields) for fields in variants}
+    bare = {name: value for name, value in whole.items() if name in {"keytype", "scheme", "keyval"}}
+    return {_digest(fields) for fields in (whole, named, bare)}
 
 
 def _digest(fields: dict[str, Any]) -> str:

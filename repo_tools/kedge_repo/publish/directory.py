@@ -31,7 +31,7 @@ from kedge_repo.publish.files import TIMESTAMP_PATH, PublishedFiles, collect_fil
 from kedge_repo.publish.replay import READERS, Reader, read_with_kedge, replay
 from kedge_repo.workspace import LOCK_TIMEOUT_S, Workspace
 
-__all__ = ["Published", "publish", "write_files"]
+__all__ = ["Overlay", "Published", "destinations", "publish", "write_files"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +60,10 @@ def publish(
         VerificationError: the metadata does not verify, or a reader refuses it.
         StoreError: the folder cannot be locked or written.
     """
-    destinations: Sequence[Path] = [folder] if folder is not None else _destinations(workspace)
+    chosen: Sequence[Path] = [folder] if folder is not None else destinations(workspace)
     files = collect_files(workspace)
     count = replay(files, now=now, readers=readers)
-    return tuple(write_files(files, destination, now=now, replayed=count) for destination in destinations)
+    return tuple(write_files(files, destination, now=now, replayed=count) for destination in chosen)
 
 
 def write_files(files: PublishedFiles, folder: Path, *, now: datetime, replayed: int = 0) -> Published:
@@ -105,9 +105,9 @@ def _order(files: PublishedFiles, folder: Path, now: datetime) -> _Order:
     known = [data for path, data in files.root_files.items() if path not in new]
     if not new or not known or not (folder / TIMESTAMP_PATH).exists():
         return _Order.ROOT_FIRST  # nothing stands in between, or nobody is here yet
-    if _holds(_Overlay(folder, {**files.immutable, **new}), known, now):
+    if _holds(Overlay(folder, {**files.immutable, **new}), known, now):
         return _Order.ROOT_FIRST
-    if _holds(_Overlay(folder, {**files.immutable, TIMESTAMP_PATH: files.timestamp}), known, now):
+    if _holds(Overlay(folder, {**files.immutable, TIMESTAMP_PATH: files.timestamp}), known, now):
         return _Order.TIMESTAMP_FIRST
     return _Order.ROOT_FIRST_WITH_GAP
 
@@ -121,7 +121,7 @@ def _holds(state: Mapping[str, bytes], roots: list[bytes], now: datetime) -> boo
     return True
 
 
-class _Overlay(Mapping[str, bytes]):
+class Overlay(Mapping[str, bytes]):
     """A folder's files with others on top, read when they are asked for."""
 
     def __init__(self, folder: Path, above: Mapping[str, bytes]) -> None:
@@ -143,7 +143,12 @@ class _Overlay(Mapping[str, bytes]):
         return sum(1 for _ in self)
 
 
-def _destinations(workspace: Workspace) -> list[Path]:
+def destinations(workspace: Workspace) -> list[Path]:
+    """The folders that the policy publishes to.
+
+    Raises:
+        InputError: it names none.
+    """
     folders = [(workspace.root / destination.folder).resolve() for destination in workspace.policy().destinations]
     if not folders:
         raise InputError("kedge-repo.toml: destination: is missing", hint="name a folder: kedge-repo publish FOLDER")

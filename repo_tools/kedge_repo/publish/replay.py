@@ -10,12 +10,13 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
 
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, RepositoryError
+from tuf.api.metadata import TargetFile
 from tuf.ngclient import Updater
 from tuf.ngclient.fetcher import FetcherInterface
 
@@ -25,13 +26,14 @@ from kedge.errors import FetchError, Reason, Refusal, VerificationError
 from kedge.workflow import MISSING, Accepted, Answer, Fetch, Missing, Recall, Workflow
 from kedge_repo.publish.files import PublishedFiles
 
-__all__ = ["READERS", "Reader", "read_with_kedge", "read_with_python_tuf", "replay"]
+__all__ = ["READERS", "Reader", "read_with_kedge", "read_with_python_tuf", "replay", "target_as_published"]
 
 Reader = Callable[[Mapping[str, bytes], bytes, tuple[str, ...], datetime], None]
 """``reader(files, initial_root, target_paths, now)``; raises ``VerificationError`` where it would refuse."""
 
 R = TypeVar("R")
 
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _BASE = "memory://published/"
 
 
@@ -68,6 +70,17 @@ def read_with_kedge(files: Mapping[str, bytes], initial_root: bytes, targets: tu
             _walk(workflow.download(found), files)
     except FetchError as error:
         raise VerificationError(error.message, refusal=Refusal(reason=Reason.NOT_FOUND)) from error
+
+
+def target_as_published(files: Mapping[str, bytes], initial_root: bytes, path: str) -> tuple[bytes, TargetFile] | None:
+    """The target at ``path`` as a client gets it from ``files``, however old they are; None where it gets none."""
+    freshness = Freshness(reference_time=_LONG_AGO, as_of=True)
+    try:
+        state = _walk(workflow.refresh(begin(initial_root), freshness), files)
+        found = _walk(workflow.find(state, path, freshness), files)
+        return _walk(workflow.download(found), files), found.target
+    except (VerificationError, FetchError):
+        return None
 
 
 def _walk(steps: Workflow[R], files: Mapping[str, bytes]) -> R:

@@ -89,6 +89,18 @@ class NPM:
 
         return lint(old, new)
 
+    def parse_live(self, data: bytes, *, registry: str, now: datetime) -> KeySet:
+        """Read what the registry's own keys endpoint answers, or a key document in its place.
+
+        Raises:
+            DocumentError: it is neither.
+        """
+        from kedge.registries.npm.endpoint import parse_endpoint
+
+        if any("keyId" in fields for fields in Fields(load_json(data)).tables("keys")):
+            return self.parse(data, registry=registry, custom=None, now=now)
+        return parse_endpoint(data, registry=registry, target=self.target_path(registry), now=now)
+
 
 def _read_key(
     fields: Fields, *, registry: str, revoked: tuple[str, ...], basis: TimeBasis | None, now: datetime

@@ -2,18 +2,15 @@
 
 One result for each package that had to be verified and is not, at its line in the lockfile where one can be told; one
 rule for each outcome.
-
-Source: OASIS SARIF 2.1.0.
 """
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
-from kedge._version import __version__
 from kedge.registries.npm.report import Report
 from kedge.registries.npm.verdict import FAULTLESS, Outcome, Verdict
+from kedge.sarif import SarifResult, sarif_log
 
 __all__ = ["sarif"]
 
@@ -34,51 +31,25 @@ MEANING = {
 
 def sarif(report: Report, text: str) -> dict[str, Any]:
     """Give the log of one run; ``text`` is the lockfile's, in which packages' lines are looked up."""
-    rules = [outcome for outcome in Outcome if outcome in MEANING]
+    rules = {outcome.value: MEANING[outcome] for outcome in Outcome if outcome in MEANING}
     faults = report.faults
     lines = _Lines(text) if faults else None
-    results = [_result(verdict, report, rules, lines) for verdict in faults]
-    return {
-        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-        "version": "2.1.0",
-        "runs": [
-            {
-                "tool": {
-                    "driver": {
-                        "name": "kedge verify npm",
-                        "version": __version__,
-                        "rules": [
-                            {"id": outcome.value, "shortDescription": {"text": MEANING[outcome]}} for outcome in rules
-                        ],
-                    }
-                },
-                "invocations": [{"executionSuccessful": True, "exitCode": int(report.exit_code)}],
-                "results": results,
-            }
-        ],
-    }
+    results = [_result(verdict, report, lines) for verdict in faults]
+    return sarif_log("kedge verify npm", rules, results, exit_code=int(report.exit_code))
 
 
-def _result(verdict: Verdict, report: Report, rules: list[Outcome], lines: _Lines | None) -> dict[str, Any]:
-    package = verdict.package
-    place: dict[str, Any] = {"artifactLocation": {"uri": report.lockfile.name}}
-    line = lines.find(package.where) if lines is not None else None
-    if line is not None:
-        place["region"] = {"startLine": line}
-    identity = hashlib.sha256(f"{package.spec} {verdict.outcome.value}".encode()).hexdigest()
-    return {
-        "ruleId": verdict.outcome.value,
-        "ruleIndex": rules.index(verdict.outcome),
-        "level": "warning" if verdict.outcome in FAULTLESS else "error",
-        "message": {"text": f"{package.spec}: {verdict.outcome.value}. {verdict.detail or MEANING[verdict.outcome]}"},
-        "locations": [
-            {
-                "physicalLocation": place,
-                "logicalLocations": [{"name": package.spec, "kind": "package"}],
-            }
-        ],
-        "partialFingerprints": {"package/v1": identity},
-    }
+def _result(verdict: Verdict, report: Report, lines: _Lines | None) -> SarifResult:
+    package, outcome = verdict.package, verdict.outcome
+    return SarifResult(
+        rule=outcome.value,
+        level="warning" if outcome in FAULTLESS else "error",
+        message=f"{package.spec}: {outcome.value}. {verdict.detail or MEANING[outcome]}",
+        uri=report.lockfile.name,
+        line=lines.find(package.where) if lines is not None else None,
+        subject=package.spec,
+        kind="package",
+        identity=f"{package.spec} {outcome.value}",
+    )
 
 
 class _Lines:

@@ -1,0 +1,142 @@
+"""``kedge-repo lint``: what would go wrong with key documents, before anybody signs them; also run by other verbs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kedge.errors import ExitCode, InputError
+from kedge.findings import Finding, Severity
+from kedge.registry import find_registry
+from kedge_repo import disk
+from kedge_repo._cli.options import (
+    AsJson,
+    EventName,
+    WorkspaceFolder,
+    open_workspace,
+    present,
+)
+from kedge_repo._cli.output import answer, answer_json, say
+from kedge_repo.collect import own_request
+from kedge_repo.keydocument import key_document
+from kedge_repo.lint import (
+    DocumentChange,
+    exit_code,
+    fetch_live,
+    lint_change,
+    lint_live,
+    request_changes,
+    signed_version,
+    workspace_documents,
+)
+from kedge_repo.lintjson import lint_sarif, lint_table
+from kedge_repo.standing import read_signed
+from kedge_repo.workspace import Workspace
+
+__all__ = ["AcceptFindings", "app", "require_lint"]
+
+app = typer.Typer(help="Say what would go wrong with key documents, before anybody signs them.")
+
+AcceptFindings = Annotated[
+    bool,
+    typer.Option("--accept-lint-errors", help="Go on although lint says that this key document breaks its clients."),
+]
+
+
+@app.callback(invoke_without_command=True)
+def lint(
+    context: typer.Context,
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="FILE", help="A key document that is in no event yet.")
+    ] = None,
+    registry: Annotated[
+        str | None,
+        typer.Option("--registry", metavar="ID", help="Only this registry; with --file, whose keys it holds."),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", metavar="URL|FILE", help="What the registry itself serves, to compare with."),
+    ] = None,
+    sarif: Annotated[
+        Path | None, typer.Option("--sarif", metavar="FILE", help="Write the findings as SARIF, for code hosts.")
+    ] = None,
+    event: EventName = None,
+    folder: WorkspaceFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check the key documents of the open event, or else those that are signed, or one FILE.
+
+    Exit 5 with findings; a note is none.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    now = present()
+    workspace = open_workspace(folder)
+    changes = _changes(workspace, file, registry, event)
+    if against is not None and len(changes) != 1:
+        raise InputError(
+            f"lint: --against compares one key document, and there are {len(changes)}", hint="choose it with --registry"
+        )
+    findings = [finding for change in changes for finding in lint_change(change, now=now)]
+    if against is not None and changes[0].new is not None:
+        live = fetch_live(against)
+        findings += lint_live(changes[0].document, changes[0].new, live, now=now, file=against)
+    if sarif is not None:
+        disk.replace(sarif, (json.dumps(lint_sarif(findings), indent=2) + "\n").encode())
+    paths = [change.document.path for change in changes]
+    if as_json:
+        answer_json(lint_table(paths, findings))
+    else:
+        answer(*_lines(findings), f"{len(findings)} findings in {', '.join(paths) or 'no key document'}")
+    raise typer.Exit(exit_code(findings))
+
+
+def require_lint(changes: Sequence[DocumentChange], *, now: datetime, accept_errors: bool) -> None:
+    """Print what lint finds, and end the command with exit 5 where it is an error, unless that was accepted."""
+    findings = [finding for change in changes for finding in lint_change(change, now=now)]
+    say(*_lines(findings))
+    if not accept_errors and any(finding.severity is Severity.ERROR for finding in findings):
+        say("kedge-repo: lint found errors: nothing was done", "hint: mend the key document, or --accept-lint-errors")
+        raise typer.Exit(ExitCode.FAULTS)
+
+
+def _changes(
+    workspace: Workspace, file: Path | None, registry: str | None, event: str | None
+) -> tuple[DocumentChange, ...]:
+    if file is not None:
+        return (_of_file(workspace, file, registry),)
+    if event is not None or workspace.events():
+        changes = request_changes(own_request(workspace, event=event))
+    else:
+        changes = workspace_documents(workspace, read_signed(workspace))
+    if registry is not None:
+        changes = tuple(change for change in changes if change.document.registry == registry)
+        if not changes:
+            raise InputError(f"--registry: no key document of {registry} is signed here, or changed in the event")
+    return changes
+
+
+def _of_file(workspace: Workspace, file: Path, registry: str | None) -> DocumentChange:
+    if registry is None:
+        raise InputError("lint: --file goes with --registry ID, whose keys it holds")
+    path = find_registry(registry).target_path(registry)
+    document = key_document(path)
+    if document is None:
+        raise InputError(f"--registry: {registry} has no key document")
+    old = signed_version(workspace, read_signed(workspace), path)
+    custom = old[1] if old is not None else None
+    return DocumentChange(document=document, old=old, new=(disk.read(file, what="key document"), custom))
+
+
+def _lines(findings: Iterable[Finding]) -> list[str]:
+    lines: list[str] = []
+    for finding in findings:
+        lines.append(f"{finding.severity}: {finding.place}: {finding.message} [{finding.rule}]")
+        if finding.hint is not None:
+            lines.append(f"  hint: {finding.hint}")
+    return lines
