@@ -176,11 +176,7 @@ class KeySet:
             StoreError: this kedge, or this machine's cryptography, cannot check signatures of this kind.
         """
         key = self.find(keyid, usage)
-        if key.status is KeyStatus.REVOKED or keyid in self.revoked:
-            raise self._refuse(Reason.REVOKED_KEY, keyid, "was revoked: nothing that it signed is accepted")
-        self._require_validity(key, at)
-        if not _is_signed(key, message, signature):
-            raise self._refuse(Reason.BAD_SIGNATURE, keyid, "did not make this signature over this content")
+        self.check(key, message, signature, at=at)
         return Evidence(
             key=key,
             usage=usage,
@@ -190,6 +186,19 @@ class KeySet:
             target_sha256=self.sha256,
             reference_time=self.reference_time,
         )
+
+    def check(self, key: RegistryKey, message: bytes, signature: bytes, *, at: datetime | None = None) -> None:
+        """Check that ``key``, which :meth:`find` gave, signed ``message`` while it was valid: verifying, and no more.
+
+        Raises:
+            VerificationError: ``revoked-key``, ``outside-validity`` or ``bad-signature``.
+            StoreError: as :meth:`verify`.
+        """
+        if key.status is KeyStatus.REVOKED or key.id in self.revoked:
+            raise self._refuse(Reason.REVOKED_KEY, key.id, "was revoked: nothing that it signed is accepted")
+        self._require_validity(key, at)
+        if not _is_signed(key, message, signature):
+            raise self._refuse(Reason.BAD_SIGNATURE, key.id, "did not make this signature over this content")
 
     def _require_validity(self, key: RegistryKey, at: datetime | None) -> None:
         stated = at if key.time_basis is not TimeBasis.NOW else None
@@ -241,35 +250,52 @@ def load_public_key(material: bytes, algorithm: str) -> PublicKeyTypes:
 
 
 def _is_signed(key: RegistryKey, message: bytes, signature: bytes) -> bool:
-    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-
     if key.format is not KeyFormat.SPKI_DER or key.algorithm not in ALGORITHMS:
         raise StoreError(
             f"{key.registry}: key {_visible(key.id)} is a {_visible(key.algorithm)} key, which this kedge cannot check",
             hint="a newer kedge may read it; nothing is said about the signature",
         )
     try:
-        public = load_public_key(key.material, key.algorithm)
+        verify = _verifier(key.material, key.algorithm)
     except ValueError as error:
         refusal = Refusal(reason=Reason.MALFORMED, found=key.fingerprint)
         text = f"{key.registry}: the bytes of key {_visible(key.id)} {error}"
         raise VerificationError(text, refusal=refusal) from error
-    try:
-        ALGORITHMS[key.algorithm].verify(public, signature, message)
-    except InvalidSignature:
-        return False
-    except UnsupportedAlgorithm as error:
-        raise _cannot_check(key.algorithm) from error
-    return True
+    return verify(signature, message)
+
+
+@lru_cache(maxsize=256)
+def _verifier(material: bytes, algorithm: str) -> Callable[[bytes, bytes], bool]:
+    """Make what tells of a signature and a message whether this key made the one over the other.
+
+    It is made once for each key: a lockfile holds thousands of signatures by two.
+    """
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+
+    check = ALGORITHMS[algorithm].checker(load_public_key(material, algorithm))
+
+    def is_right(signature: bytes, message: bytes) -> bool:
+        try:
+            check(signature, message)
+        except InvalidSignature:
+            return False
+        except UnsupportedAlgorithm as error:
+            raise _cannot_check(algorithm) from error
+        return True
+
+    return is_right
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scheme:
-    """One way of signing: which keys fit it, and a check that raises cryptography's ``InvalidSignature``."""
+    """One way of signing: which keys fit it, and what makes of such a key a check of a signature and a message.
+
+    The check raises cryptography's ``InvalidSignature``.
+    """
 
     expected: str
     fits: Callable[[PublicKeyTypes], bool]
-    verify: Callable[[PublicKeyTypes, bytes, bytes], None]
+    checker: Callable[[PublicKeyTypes], Callable[[bytes, bytes], None]]
 
 
 def _fits_p256(key: PublicKeyTypes) -> bool:
@@ -278,14 +304,14 @@ def _fits_p256(key: PublicKeyTypes) -> bool:
     return isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1)
 
 
-def _verify_p256(key: PublicKeyTypes, signature: bytes, message: bytes) -> None:
+def _check_p256(key: PublicKeyTypes) -> Callable[[bytes, bytes], None]:
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
     from cryptography.hazmat.primitives.hashes import SHA256
 
-    if isinstance(key, EllipticCurvePublicKey):
-        key.verify(signature, message, ECDSA(SHA256()))
-    else:
+    if not isinstance(key, EllipticCurvePublicKey):
         raise TypeError("load_public_key gave another kind of key")
+    verify, algorithm = key.verify, ECDSA(SHA256())
+    return lambda signature, message: verify(signature, message, algorithm)
 
 
 def _fits_ed25519(key: PublicKeyTypes) -> bool:
@@ -294,21 +320,20 @@ def _fits_ed25519(key: PublicKeyTypes) -> bool:
     return isinstance(key, Ed25519PublicKey)
 
 
-def _verify_ed25519(key: PublicKeyTypes, signature: bytes, message: bytes) -> None:
+def _check_ed25519(key: PublicKeyTypes) -> Callable[[bytes, bytes], None]:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-    if isinstance(key, Ed25519PublicKey):
-        key.verify(signature, message)
-    else:
+    if not isinstance(key, Ed25519PublicKey):
         raise TypeError("load_public_key gave another kind of key")
+    return key.verify
 
 
 ALGORITHMS = {
     "PKIX_ECDSA_P256_SHA_256": _Scheme(
-        expected="an ECDSA P-256 public key (SubjectPublicKeyInfo, DER)", fits=_fits_p256, verify=_verify_p256
+        expected="an ECDSA P-256 public key (SubjectPublicKeyInfo, DER)", fits=_fits_p256, checker=_check_p256
     ),
     "PKIX_ED25519": _Scheme(
-        expected="an Ed25519 public key (SubjectPublicKeyInfo, DER)", fits=_fits_ed25519, verify=_verify_ed25519
+        expected="an Ed25519 public key (SubjectPublicKeyInfo, DER)", fits=_fits_ed25519, checker=_check_ed25519
     ),
 }
 

@@ -13,6 +13,7 @@ import binascii
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 __all__ = ["Digest", "digest_of", "parse_shasum", "parse_sri", "strongest"]
 
@@ -21,14 +22,14 @@ _SIZES = {name: hashlib.new(name, usedforsecurity=False).digest_size for name in
 _TOKEN = re.compile(r"(sha1|sha256|sha384|sha512)-([A-Za-z0-9+/]+={0,2})(\?[!-~]*)?")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Digest:
     """One digest of one content. Two are equal if algorithm and bytes are."""
 
     algorithm: str
     value: bytes
 
-    @property
+    @cached_property
     def sri(self) -> str:
         """The digest as npm signs it: ``sha512-…`` with padded base64."""
         return f"{self.algorithm}-{base64.b64encode(self.value).decode('ascii')}"

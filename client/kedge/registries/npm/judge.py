@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from kedge.document import format_time
 from kedge.errors import Reason, StoreError, VerificationError
@@ -86,8 +86,7 @@ def judge(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Told:
+class _Told(NamedTuple):
     """What the questions came to; the part of a verdict that is not known before."""
 
     outcome: Outcome
@@ -213,6 +212,8 @@ def _unsigned(served: Served, upstream: str) -> _Told:
 
 def _who_may_have_signed(signature: ServedSignature, issuers: Sequence[KeySet]) -> Sequence[KeySet]:
     """The issuers that know the keyid; where none does, the first answers for all."""
+    if len(issuers) == 1:
+        return issuers
     known = [keys for keys in issuers if signature.keyid in keys.revoked or _knows(keys, signature.keyid)]
     return known or issuers[:1]
 
@@ -233,7 +234,7 @@ def _check(
         # A key that is not valid *yet* stays so: a time that nobody signed must not bring it forward.
         if key.status is KeyStatus.RETIRED:
             return _check_retired(keys, key, message, signature, raw, published, policy)
-        keys.verify(message, keyid=signature.keyid, signature=raw, usage=SIGNATURES)
+        keys.check(key, message, raw)
     except VerificationError as error:
         outcome = _OUTCOMES.get(error.refusal.reason, Outcome.BAD_SIGNATURE)
         return _result(keys, signature, outcome, detail=error.message)
@@ -265,7 +266,7 @@ def _check_retired(
         until = format_time(key.valid_until) if key.valid_until is not None else "a time that nobody states"
         detail = f"key {_short(key.id)} was retired at {until}, and {problem}"
         return _result(keys, signature, Outcome.OUTSIDE_VALIDITY, cause=Cause.TIME_UNKNOWN, detail=detail)
-    keys.verify(message, keyid=signature.keyid, signature=raw, usage=SIGNATURES, at=published)
+    keys.check(key, message, raw, at=published)
     return _result(keys, signature, Outcome.VERIFIED_TIME_UNSIGNED)
 
 
