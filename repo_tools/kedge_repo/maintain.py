@@ -19,6 +19,7 @@ from kedge_repo.eventfiles import discard_event, save_event
 from kedge_repo.payload import Payload
 from kedge_repo.plan import Plan, View
 from kedge_repo.policy import check_name
+from kedge_repo.signinglog import Signing, record_signing
 from kedge_repo.standing import Standing, choose_event, read_signed, stand
 from kedge_repo.threshold import Progress
 from kedge_repo.workspace import Workspace
@@ -111,10 +112,10 @@ def new_event(workspace: Workspace, name: str, reason: str, *, now: datetime) ->
     return event
 
 
-def merge_event(workspace: Workspace, *, event: str | None = None) -> Merged:
+def merge_event(workspace: Workspace, *, event: str | None = None, now: datetime | None = None) -> Merged:
     """Make an event that has all its signatures part of the signed metadata.
 
-    An interrupted merge is completed by merging again.
+    An interrupted merge is completed by merging again. With ``now``, how long signing took is kept for forecasts.
 
     Raises:
         ThresholdError: signatures are missing; the text says whose.
@@ -131,6 +132,8 @@ def merge_event(workspace: Workspace, *, event: str | None = None) -> Merged:
         if missing:
             raise _threshold_error(standing, current, missing)
         _write_merged(standing, current)
+        if now is not None and current.payloads:
+            record_signing(workspace, _signing(standing, current, now))
         discard_event(workspace, current.name)
     return Merged(
         event=current.name,
@@ -207,6 +210,18 @@ def _write_merged(standing: Standing, event: Event) -> None:
         kept = {keyholder.public for keyholder in standing.policy.keyholders.values()}
         for public in {keyholder.public for keyholder in former} - kept:
             workspace.remove_key(public)
+
+
+def _signing(standing: Standing, event: Event, now: datetime) -> Signing:
+    keyids = {keyid for signatures in event.signatures.values() for keyid in signatures}
+    return Signing(
+        event=event.name,
+        reason=event.reason,
+        opened=min(event.opened, now),
+        merged=now,
+        roles=tuple(event.newest()),
+        keyholders=tuple(sorted(standing.owner(keyid) for keyid in keyids)),
+    )
 
 
 def _threshold_error(

@@ -24,7 +24,7 @@ from kedge_repo.request import Request, TargetChange
 from kedge_repo.signed import SignedMetadata
 from kedge_repo.workspace import POLICY_FILE, Workspace
 
-__all__ = ["Standing", "choose_event", "read_signed", "stand"]
+__all__ = ["Standing", "choose_event", "open_roles", "read_signed", "stand"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +173,16 @@ def read_signed(workspace: Workspace) -> SignedMetadata:
             error.hint = "if a merge was interrupted, run kedge-repo event merge again"
         raise
     return signed
+
+
+def open_roles(workspace: Workspace, signed: SignedMetadata) -> dict[str, tuple[str, ...]]:
+    """The roles that each open event signs, by the event's name.
+
+    Raises:
+        InputError: an event is damaged.
+        VerificationError: a signature in it does not verify.
+    """
+    return {name: tuple(load_event(workspace, name, signed).newest()) for name in workspace.events()}
 
 
 def choose_event(workspace: Workspace, name: str | None) -> str:

@@ -35,6 +35,7 @@ from kedge_repo.event import EventIndex
 from kedge_repo.payload import Payload
 from kedge_repo.policy import Policy
 from kedge_repo.request import Request, Response, TargetChange
+from kedge_repo.signinglog import Signing
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 REFERENCE = REPOSITORY / "docs" / "reference" / "formats.md"
@@ -180,6 +181,11 @@ FORMATS: dict[str, Format] = {
             **CALENDAR,
             r"^(payloads|targets|keys)\[\d+\]\.(role|path|keyholder): .* stands there": BY_ONE_FIELD,
         },
+    ),
+    "signing": Format(
+        example=EXAMPLES["signing"],
+        read=Signing.from_bytes,
+        beyond={**CALENDAR, r"^merged: must not be before opened": "a schema cannot compare two fields"},
     ),
     "request": Format(
         example=example_request(),

@@ -23,8 +23,11 @@ from kedge_repo import plan
 from kedge_repo.collect import export_request, own_request
 from kedge_repo.keyholder import sign_request
 from kedge_repo.maintain import change
+from kedge_repo.signinglog import Signing
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 Run = Callable[..., Any]
 
@@ -90,6 +93,7 @@ def test_an_answer_of_the_client_fits_its_schema(run: Run, name: str, arguments:
         ("event-status", "event status"),
         ("review", "event review"),
         ("key-list", "key list"),
+        ("forecast", "forecast"),
     ],
 )
 def test_an_answer_of_the_repository_tool_fits_its_schema(
@@ -130,6 +134,8 @@ def test_what_a_client_keeps_fits_its_schemas(run: Run, machine: Path) -> None:
 def test_what_maintainers_keep_and_send_fits_its_schemas(maintained: Maintained) -> None:
     workspace = maintained.workspace
     assert schemas.faults("policy", tomllib.loads((workspace.root / "kedge-repo.toml").read_text())) == []
+    signing = Signing(event="e", reason="r", opened=NOW, merged=NOW, roles=("root",), keyholders=("alice",))
+    assert schemas.faults("signing", json.loads(signing.to_bytes())) == []
     (event,) = (workspace.root / "events").glob("*/event.json")
     assert schemas.faults("event", json.loads(event.read_bytes())) == []
     request = export_request(workspace)

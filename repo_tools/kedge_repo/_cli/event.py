@@ -131,7 +131,7 @@ def import_(
 @app.command("merge")
 def merge(event: EventName = None, folder: WorkspaceFolder = None) -> None:
     """Make an event that has all its signatures part of the signed metadata."""
-    merged = merge_event(open_workspace(folder), event=event)
+    merged = merge_event(open_workspace(folder), event=event, now=present())
     if merged.versions:
         say(f"merged event {merged.event}; sign snapshot and timestamp with kedge-repo online")
     else:
