@@ -9,9 +9,10 @@ BIN    := $(VENV)/bin
 PEERS  := .peers
 SUITES := .conformance
 JOBS   ?= auto
+RELEASE := .release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance oracle bench attacks mutants fuzz lint format build peers clean signers
+.PHONY: help demo test conformance oracle bench attacks mutants fuzz lint format build peers clean signers release audit
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -59,6 +60,24 @@ format: $(VENV)/.developing ## let ruff lay the code out
 build: $(VENV)/.developing ## make dist/*.whl and dist/*.tar.gz
 	$(BIN)/python -m build
 
+# What a release consists of: two builds that agree to the byte, and a bill of materials (CycloneDX) of what an
+# installation with the extra "cli" brings.
+release: build ## build again, compare, and write dist/kedge.cdx.json, the bill of materials
+	@rm -rf build/again && $(BIN)/python -m build --outdir build/again >/dev/null
+	@for file in build/again/*; do cmp "$$file" "dist/$${file##*/}"; done && echo "both builds are the same, byte by byte"
+	@rm -rf $(RELEASE) && $(PYTHON) -m venv $(RELEASE)/installed && $(PYTHON) -m venv $(RELEASE)/tools
+	@$(RELEASE)/installed/bin/python -m pip install --quiet --disable-pip-version-check "$$(ls dist/*.whl)[cli]"
+	@$(RELEASE)/installed/bin/python -m pip uninstall --quiet --yes pip setuptools
+	@$(RELEASE)/tools/bin/python -m pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=7.1'
+	@$(RELEASE)/tools/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
+		--output-file dist/kedge.cdx.json $(RELEASE)/installed/bin/python
+	@$(BIN)/python -c 'import json; print(len(json.load(open("dist/kedge.cdx.json"))["components"]), "components in dist/kedge.cdx.json")'
+
+# It asks the vulnerability service of the package index, which not every network lets through.
+audit: $(VENV)/.installed ## ask for known vulnerabilities of what is installed (needs that service)
+	@test -x $(RELEASE)/audit/bin/pip-audit || { $(PYTHON) -m venv $(RELEASE)/audit && $(RELEASE)/audit/bin/python -m pip install --quiet 'pip-audit>=2.9'; }
+	$(RELEASE)/audit/bin/pip-audit --strict --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+
 # The tools that tests hold kedge against, each by name and version: the registry of the npm here says where they lie. No
 # install script is run, and nothing is written outside $(PEERS). npm 12 and Corepack 0.36 want a newer node than Debian's.
 # go-tuf is a library, of which a reader is built; a Go from 1.21 on fetches the newer one that go-tuf asks for.
@@ -77,7 +96,7 @@ signers: $(VENV)/.developing ## install what keys on tokens, in OpenSSH files an
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,hsm,ssh,awskms,sigstore]'
 
 clean: ## remove what was made here
-	rm -rf fuzz-findings $(VENV) $(PEERS) $(SUITES) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf fuzz-findings $(RELEASE) $(VENV) $(PEERS) $(SUITES) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # pip 25.1 is the first that reads dependency groups. The stamps are renewed when pyproject.toml changes.
 $(VENV)/.pip:
