@@ -61,12 +61,14 @@ class TrustClient:
         timeout_s: float = 60.0,
         require_refresh: bool = False,
         lock: Lock | None = None,
+        hold_back: bool = False,
     ) -> None:
         """Start from an anchor, or from the name of one that ships or was added.
 
         ``state`` is the folder of this anchor's state (default: one of its own in the user's state folder).
         ``timeout_s`` bounds each refresh and each look-up as a whole; ``require_refresh`` refuses an answer from state
         where the repository cannot be reached. ``lock`` refuses what is below its floors, for this run.
+        With ``hold_back`` nothing is kept until :meth:`keep` is called.
 
         Raises:
             InputError: the anchor is not there or not right, or its mirror's address cannot be used.
@@ -80,6 +82,7 @@ class TrustClient:
         self._timeout_s = timeout_s
         self._require_refresh = require_refresh
         self._lock = lock
+        self._hold_back = hold_back
         self._answering: _Answering | None = None
 
     def refresh(self) -> Trust:
@@ -207,6 +210,38 @@ class TrustClient:
             raise FetchError("the repository could not be reached, so there is nothing new to lock")
         return LockedAnchor.of(self._answering.state)
 
+    @property
+    def verified(self) -> TrustedState:
+        """All the metadata that answers stand on, with every role that a target was looked up in.
+
+        Raises:
+            KedgeError: as :meth:`refresh` does.
+        """
+        return self._ready().state
+
+    def follow(self, steps: Callable[[TrustedState, Freshness], Workflow[TrustedState]]) -> TrustedState:
+        """Run more of a workflow from what is verified, such as :func:`kedge.census.every_role`, and keep what passes.
+
+        Raises:
+            KedgeError: as :meth:`target` does.
+        """
+        now = self._ready()
+        state = self._run(steps(now.state, now.freshness), now.session, Deadline(self._timeout_s))
+        now.session.commit_reached()
+        self._answering = replace(now, state=state)
+        return state
+
+    def keep(self) -> None:
+        """Keep what a client that holds back has verified: all of it, or nothing.
+
+        Raises:
+            StoreError: the disk refuses; what was stored before stays.
+        """
+        if self._as_of is not None:
+            raise InputError("nothing is kept of an answer as of another time than now")
+        now = self._ready()
+        now.session.keep_all(now.state)
+
     def close(self) -> None:
         """Close the connections."""
         if self._transport is not None:
@@ -253,7 +288,7 @@ class TrustClient:
 
     def _open(self) -> Session:
         self._answering = None
-        return Session(self.anchor, self._store, keep=self._as_of is None)
+        return Session(self.anchor, self._store, keep=self._as_of is None and not self._hold_back)
 
     def _freshness(self) -> Freshness:
         if self._as_of is not None:
@@ -285,7 +320,7 @@ class TrustClient:
 
     def _reach(self) -> Transport:
         if self._transport is None:
-            self._transport = open_mirrors(self.anchor.mirrors)
+            self._transport = open_mirrors(self.anchor.mirrors, held=self._store.blob)
         return self._transport
 
     def _run(self, steps: Workflow[R], session: Session, deadline: Deadline) -> R:

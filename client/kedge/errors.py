@@ -69,6 +69,7 @@ class Reason(StrEnum):
     CONFLICT = "conflict"
     LOCKED = "locked"
     ANCHOR = "anchor"
+    BASELINE = "baseline"
     REDIRECT = "redirect"
     UNKNOWN_KEY = "unknown-key"
     REVOKED_KEY = "revoked-key"

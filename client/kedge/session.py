@@ -36,12 +36,16 @@ class Session:
     """One anchor's stored set, opened for one use by one thread."""
 
     def __init__(self, anchor: Anchor, store: Store, *, keep: bool) -> None:
-        """Open the set; nothing is written where ``keep`` is false, and nothing of it is verified yet."""
+        """Open the set, of which nothing is verified yet.
+
+        Where ``keep`` is false nothing is written, unless :meth:`keep_all` says so in the end.
+        """
         self.warnings: list[str] = []
         self._store = store
         self._keep = keep
         self._anchor_root = sha256_hex(anchor.initial_root)
         self._blobs: dict[str, bytes] = {}
+        self._accepted: list[bytes] = []
         self._reached: TrustedState | None = None
         self._settled = False
         opened = _open(store.read())
@@ -102,6 +106,18 @@ class Session:
                 self._store.keep(step.data)
             except StoreError as error:
                 self._could_not_store(error)
+        else:
+            self._accepted.append(step.data)
+
+    def keep_all(self, state: TrustedState) -> None:
+        """Keep, in one step, all that was accepted and not written: a whole set or nothing.
+
+        Raises:
+            StoreError: the disk refuses; what was stored before stays.
+        """
+        for data in self._accepted:
+            self._store.keep(data)
+        self._write(state)
 
     def require_anchor(self, state: TrustedState) -> None:
         """Check that the chain contains the anchor's initial root.
@@ -158,11 +174,14 @@ class Session:
             for floors in self.recorded:
                 state = state.raise_floors(floors)
         try:
-            if sha256_hex(state.roots[0].data) not in self._blobs:
-                self._store.keep(state.roots[0].data)
-            self._store.update(lambda records: self._change(state, records), named=_named)
+            self._write(state)
         except StoreError as error:
             self._could_not_store(error)
+
+    def _write(self, state: TrustedState) -> None:
+        if sha256_hex(state.roots[0].data) not in self._blobs:
+            self._store.keep(state.roots[0].data)
+        self._store.update(lambda records: self._change(state, records), named=_named)
 
     def _change(self, state: TrustedState, records: Records) -> Change | None:
         present = _open(records)

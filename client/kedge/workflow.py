@@ -71,6 +71,7 @@ __all__ = [
     "opening",
     "refresh",
     "restore",
+    "update_role",
 ]
 
 
@@ -159,7 +160,7 @@ def find(state: TrustedState, path: str, freshness: Freshness, *, limits: Limits
             continue
         if len(visited) > limits.delegations:
             raise _limit(f"{path}: more than {limits.delegations} delegations lead to it", path)
-        state = yield from _update_role(state, role, _signed(state, delegator), freshness, limits)
+        state = yield from update_role(state, role, _signed(state, delegator), freshness, limits)
         visited.add(role)
         signed = state.roles[role].signed
         target = signed.targets.get(path)
@@ -195,6 +196,41 @@ def download(found: Found) -> Workflow[bytes]:
     check(data)
     yield Accepted(Area.TARGETS, target.path, data, found.state)
     return data
+
+
+def update_role(
+    state: TrustedState, role: str, delegator: Root | Targets, freshness: Freshness, limits: Limits
+) -> Workflow[TrustedState]:
+    """Bring one targets role up to date, as ``delegator`` delegates to it.
+
+    Raises:
+        VerificationError: what is served must not be trusted.
+        ExpiredError: it has expired.
+        FetchError: it is not there.
+    """
+    meta = checks.role_meta(state, role)
+    if role in state.roles:
+        try:
+            checks.check_held_role(state, role, delegator, freshness)
+        except VerificationError:
+            state = replace(state, roles={name: held for name, held in state.roles.items() if name != role})
+        else:
+            return state
+    recalled = yield Recall(Area.METADATA, role)
+    if isinstance(recalled, bytes):
+        try:
+            return checks.accept_role(state, recalled, role, delegator, freshness)
+        except VerificationError:
+            pass  # superseded or damaged: the repository has the right one
+    # §5.6.1 fetch
+    prefix = f"{meta.version}." if state.root.consistent_snapshot else ""
+    request = Fetch(Area.METADATA, f"{prefix}{quote(role, safe='')}.json", _bound(meta, limits.targets_bytes))
+    accept = partial(checks.accept_role, state, role=role, delegator=delegator, freshness=freshness)
+    data = yield from _fetch(replace(request, judge=_passing(accept)))
+    state = checks.accept_role(state, data, role, delegator, freshness)
+    # §5.6.6 keep it
+    yield Accepted(Area.METADATA, role, data, state)
+    return state
 
 
 def _update_root(state: TrustedState, limits: Limits, *, again: bool = False) -> Workflow[TrustedState]:
@@ -255,7 +291,7 @@ def _update_rest(
     checks.require_unexpired(state.roots[-1], ROOT.type, freshness)
     state = yield from _update_timestamp(state, freshness, limits, gate, again=again)
     state = yield from _update_snapshot(state, freshness, limits, gate)
-    return (yield from _update_role(state, TARGETS.type, state.root, freshness, limits))
+    return (yield from update_role(state, TARGETS.type, state.root, freshness, limits))
 
 
 def _update_timestamp(
@@ -290,34 +326,6 @@ def _update_snapshot(state: TrustedState, freshness: Freshness, limits: Limits, 
     gate(Phase.SNAPSHOT, state)
     # §5.5.7 keep it
     yield Accepted(Area.METADATA, "snapshot", data, state)
-    return state
-
-
-def _update_role(
-    state: TrustedState, role: str, delegator: Root | Targets, freshness: Freshness, limits: Limits
-) -> Workflow[TrustedState]:
-    meta = checks.role_meta(state, role)
-    if role in state.roles:
-        try:
-            checks.check_held_role(state, role, delegator, freshness)
-        except VerificationError:
-            state = replace(state, roles={name: held for name, held in state.roles.items() if name != role})
-        else:
-            return state
-    recalled = yield Recall(Area.METADATA, role)
-    if isinstance(recalled, bytes):
-        try:
-            return checks.accept_role(state, recalled, role, delegator, freshness)
-        except VerificationError:
-            pass  # superseded or damaged: the repository has the right one
-    # §5.6.1 fetch
-    prefix = f"{meta.version}." if state.root.consistent_snapshot else ""
-    request = Fetch(Area.METADATA, f"{prefix}{quote(role, safe='')}.json", _bound(meta, limits.targets_bytes))
-    accept = partial(checks.accept_role, state, role=role, delegator=delegator, freshness=freshness)
-    data = yield from _fetch(replace(request, judge=_passing(accept)))
-    state = checks.accept_role(state, data, role, delegator, freshness)
-    # §5.6.6 keep it
-    yield Accepted(Area.METADATA, role, data, state)
     return state
 
 

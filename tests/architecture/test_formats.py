@@ -23,6 +23,7 @@ from architecture import schemas
 from architecture.mutations import mutations
 from kedge import session
 from kedge.anchor import Anchor
+from kedge.bundle.manifest import Manifest
 from kedge.config import Config
 from kedge.document import DocumentError
 from kedge.lockfile import Lock
@@ -155,6 +156,7 @@ FORMATS: dict[str, Format] = {
             r"^holds the fraction 1\.[05]": "the rule is of the JSON text, wherever the number stands",
         },
     ),
+    "bundle": Format(example=EXAMPLES["bundle"], read=Manifest.from_json, beyond=CALENDAR),
     "lock": Format(example=EXAMPLES["lock"], read=Lock.from_bytes, beyond=CALENDAR),
     "policy": Format(
         example=EXAMPLES["policy"],

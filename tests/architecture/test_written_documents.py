@@ -86,6 +86,16 @@ def test_an_answer_of_the_client_fits_its_schema(run: Run, name: str, arguments:
     assert schemas.faults(name, run("kedge", *arguments.split())) == []
 
 
+def test_a_bundle_and_what_is_said_of_it_fit_their_schemas(run: Run, machine: Path) -> None:
+    file = machine / "whole.kedge"
+    answers = [run("kedge", "bundle", verb, file) for verb in ("create", "inspect", "verify", "apply")]
+    answers.append(run("kedge", "bundle", "create", machine / "delta.kedge", "--since", file))
+    for answer in answers:
+        assert schemas.faults("bundle-report", answer) == []
+    for bundle in (file, machine / "delta.kedge"):
+        assert schemas.faults("bundle", json.loads(bundle.read_bytes().partition(b"\n")[0])) == []
+
+
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [

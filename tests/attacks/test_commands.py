@@ -1,4 +1,4 @@
-"""A, B: once for each group of attacks, through the command's process: exit code, empty stdout, and one line why."""
+"""A, B, G: once for each group of attacks, through the command's process: exit code, empty stdout, and one line why."""
 
 from __future__ import annotations
 
@@ -250,3 +250,24 @@ def test_a_credentials_in_an_address_are_refused_and_not_shown(kedge: Command) -
     assert done.returncode == 2
     assert "holds no credentials" in done.stderr
     assert "hush" not in done.stdout + done.stderr
+
+
+def test_g_a_bundle_that_is_not_whole_and_one_that_is_old_are_refused(kedge: Command, tmp_path: Path) -> None:
+    kedge.repo.write(tmp_path / "repository")
+    kedge.anchor(str(tmp_path / "repository"))
+    old, new, spoilt = (tmp_path / f"{name}.kedge" for name in ("old", "new", "spoilt"))
+    assert kedge("bundle", "create", str(old), "--all-targets").returncode == 0
+    kedge.repo.publish()
+    kedge.repo.write(tmp_path / "repository")
+    assert kedge("bundle", "create", str(new), "--all-targets").returncode == 0
+    shutil.rmtree(kedge.state)
+    assert kedge("bundle", "apply", str(new)).returncode == 0
+    spoilt.write_bytes(new.read_bytes()[:-1])
+    before = {path: path.read_bytes() for path in kedge.state.rglob("*.json*")}
+    for bundle, text in ((spoilt, "cut off"), (old, "rollback of timestamp")):
+        done = kedge("bundle", "apply", str(bundle))
+        assert (done.returncode, done.stdout) == (3, "")
+        assert done.stderr.count("\n") == 2
+        assert text in done.stderr
+    assert {path: path.read_bytes() for path in kedge.state.rglob("*.json*")} == before
+    assert kedge("bundle", "apply", str(new)).returncode == 0

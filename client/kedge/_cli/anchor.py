@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ import typer
 
 from kedge import anchor as anchors
 from kedge import checks
+from kedge._cli.mirrors import read_mirror
 from kedge._cli.options import Json
 from kedge._cli.output import Screen, answer, answer_json
 from kedge._cli.tables import anchors_document
@@ -23,7 +23,7 @@ from kedge.errors import InputError, VerificationError
 from kedge.folders import config_folder, state_folder
 from kedge.session import forget_time
 from kedge.store import Store
-from kedge.transport import Mirror, open_mirror, open_mirrors
+from kedge.transport import Mirror, open_mirrors
 
 __all__ = ["COMMANDS", "HELP", "add", "list_anchors", "remove", "reset_time", "show"]
 
@@ -35,7 +35,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The anchor's name.")]
 def add(
     name: Name,
     mirror: Annotated[
-        list[str], typer.Option("--mirror", metavar="URL|DIR", help="Where the repository lies. May be repeated.")
+        list[str], typer.Option("--mirror", metavar="URL|DIR|FILE", help="Where the repository lies. May be repeated.")
     ],
     root: Annotated[
         Path | None, typer.Option("--root", metavar="FILE", help="The initial root: from a source that you trust.")
@@ -82,7 +82,7 @@ def add(
         redirect_origins=tuple(redirect_origin or ()),
         allow_plain_http=allow_plain_http,
     )
-    mirrors = tuple(_mirror(place, options) for place in dict.fromkeys(mirror))
+    mirrors = tuple(read_mirror(place, options) for place in dict.fromkeys(mirror))
     anchor = Anchor(
         name=name,
         initial_root=_initial_root(root, root_sha256, mirrors),
@@ -176,14 +176,3 @@ def _read_root(path: Path) -> bytes:
     except VerificationError as error:
         raise InputError(error.message, hint="an anchor's root is a TUF root signed by its own keys") from error
     return data
-
-
-def _mirror(place: str, options: Mirror) -> Mirror:
-    if "://" not in place:
-        folder = Path(place).absolute()
-        if not folder.is_dir():
-            raise InputError(f"{place}: there is no such folder", hint="a mirror is an https URL or a folder")
-        place = str(folder)
-    mirror = replace(options, url=place)
-    open_mirror(mirror).close()
-    return mirror

@@ -11,7 +11,7 @@ import typer
 from typer.main import get_command
 
 from kedge import __version__
-from kedge._cli import anchor, config, corepack, doctor, export, keys, lock, refresh, status, verify
+from kedge._cli import anchor, bundle, config, corepack, doctor, export, keys, lock, refresh, status, verify
 from kedge._cli.output import answer, report
 from kedge._cli.plugins import CommandGroup, VerifierGroup
 from kedge.errors import ExitCode, KedgeError
@@ -23,6 +23,7 @@ PLAIN: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": F
 GROUPS: dict[str, tuple[str, Mapping[str, Callable[..., None]]]] = {
     "keys": (keys.HELP, {**keys.COMMANDS, "export": export.export}),
     "anchor": (anchor.HELP, anchor.COMMANDS),
+    "bundle": (bundle.HELP, bundle.COMMANDS),
     "corepack": (corepack.HELP, corepack.COMMANDS),
     "config": (config.HELP, config.COMMANDS),
 }

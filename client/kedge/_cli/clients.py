@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
+from kedge._cli.mirrors import at_named_mirrors
 from kedge._cli.options import settings
 from kedge.anchor import Anchor
 from kedge.client import TrustClient
@@ -16,12 +17,13 @@ __all__ = ["open_client", "project_lock"]
 
 
 def open_client(anchor: Anchor, *, as_of: datetime | None = None, require_refresh: bool = False) -> TrustClient:
-    """Make a client that keeps to the ``kedge.lock`` of the project in which the command runs.
+    """Make a client that keeps to the project's ``kedge.lock``, and to the mirrors that the command line names.
 
     Raises:
-        InputError: the lock cannot be read.
+        InputError: the lock cannot be read, or a mirror cannot be used.
     """
     timeout_s = float(settings().timeout_s.value)
+    anchor = at_named_mirrors(anchor)
     return TrustClient(anchor, as_of=as_of, timeout_s=timeout_s, require_refresh=require_refresh, lock=project_lock())
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from kedge._cli.export import WithoutRetired, export, say_notes, trusted_sources
+from kedge._cli.mirrors import takes_mirrors
 from kedge._cli.options import AnchorName, Json, RequireRefresh
 from kedge._cli.outfile import replace_file
 from kedge._cli.output import answer, answer_json, visible
@@ -36,6 +37,7 @@ Upstreams = Annotated[
 ]
 
 
+@takes_mirrors
 def env(
     upstream: Upstreams = None,
     anchor: AnchorName = None,
@@ -50,6 +52,7 @@ def env(
     export("corepack-env", upstream, anchor, without_retired, require_refresh=require_refresh, json=json)
 
 
+@takes_mirrors
 def exec_(
     command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="What to run, with its arguments.")],
     upstream: Upstreams = None,
@@ -78,6 +81,7 @@ def exec_(
         raise InputError(f"{command[0]}: cannot be run: {reason}", hint="give a program that is on the PATH") from error
 
 
+@takes_mirrors
 def pin(
     spec: Annotated[
         str | None,

@@ -14,6 +14,7 @@ import typer
 
 from kedge._cli.clients import open_client
 from kedge._cli.keys import speaking_anchor
+from kedge._cli.mirrors import takes_mirrors
 from kedge._cli.options import AnchorName, Json, RequireRefresh, for_each, registry_ids
 from kedge._cli.outfile import replace_file
 from kedge._cli.output import Screen, answer, answer_json, visible
@@ -28,6 +29,7 @@ __all__ = ["WithoutRetired", "export", "say_notes", "trusted_sources"]
 WithoutRetired = Annotated[bool, typer.Option("--without-retired", help="Leave out keys whose time is over.")]
 
 
+@takes_mirrors
 def export(
     layout: Annotated[
         str | None,

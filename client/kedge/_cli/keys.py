@@ -9,6 +9,7 @@ import typer
 
 from kedge import anchor as anchors
 from kedge._cli.clients import open_client
+from kedge._cli.mirrors import takes_mirrors
 from kedge._cli.options import (
     AnchorName,
     AsOf,
@@ -34,6 +35,7 @@ __all__ = ["COMMANDS", "HELP", "list_keys", "show", "speaking_anchor"]
 HELP = "Registries' keys."
 
 
+@takes_mirrors
 def show(
     registry: Annotated[
         str, typer.Argument(metavar="REGISTRY", help="A registry's id, such as its host.", autocompletion=registry_ids)
@@ -58,6 +60,7 @@ def show(
         answer(key_lines(Screen.of_stdout(), keys, trust, pem=pem))
 
 
+@takes_mirrors
 def list_keys(
     registries: Annotated[
         list[str] | None,

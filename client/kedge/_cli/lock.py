@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from kedge._cli.clients import open_client
+from kedge._cli.mirrors import takes_mirrors
 from kedge._cli.options import AnchorName, Json, chosen_anchors, for_each
 from kedge._cli.outfile import replace_file
 from kedge._cli.output import answer_json
@@ -18,6 +19,7 @@ from kedge.lockfile import FILE, Lock, LockedAnchor, find_lock, read_lock
 __all__ = ["lock"]
 
 
+@takes_mirrors
 def lock(
     anchor: AnchorName = None,
     file: Annotated[

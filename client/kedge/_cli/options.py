@@ -29,6 +29,7 @@ __all__ = [
     "read_as_of",
     "registry_ids",
     "settings",
+    "the_anchor",
 ]
 
 
@@ -108,6 +109,19 @@ def chosen_anchors(name: str | None) -> list[Anchor]:
     config = config_folder()
     names = [name] if name is not None else anchors.configured(config) or anchors.shipped()
     return [anchors.load(each, config) for each in names]
+
+
+def the_anchor(name: str | None) -> Anchor:
+    """Give the anchor of that name; without one, the only one that was added, or that ships if none was.
+
+    Raises:
+        InputError: there is none of that name, or there are several to choose from.
+    """
+    found = chosen_anchors(name)
+    if len(found) > 1:
+        names = ", ".join(anchor.name for anchor in found)
+        raise InputError(f"there are several anchors: {names}", hint="choose one with --anchor NAME")
+    return found[0]
 
 
 def for_each(things: Iterable[A], work: Callable[[A], B]) -> list[B]:

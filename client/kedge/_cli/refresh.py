@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kedge._cli.clients import open_client
+from kedge._cli.mirrors import takes_mirrors
 from kedge._cli.options import AnchorName, AsOf, Json, RequireRefresh, chosen_anchors, for_each, read_as_of
 from kedge._cli.output import Screen, answer, answer_json
 from kedge._cli.tables import trust_document
@@ -13,6 +14,7 @@ from kedge.trust import Trust
 __all__ = ["refresh"]
 
 
+@takes_mirrors
 def refresh(
     anchor: AnchorName = None, as_of: AsOf = None, require_refresh: RequireRefresh = False, json: Json = False
 ) -> None:

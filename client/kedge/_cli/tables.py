@@ -17,12 +17,12 @@ from kedge.document import format_time
 from kedge.keys import KeySet, RegistryKey
 from kedge.trust import RoleState, Trust
 
-__all__ = ["anchors_document", "keys_document", "trust_document"]
+__all__ = ["anchors_document", "keys_document", "trust_document", "trust_entry"]
 
 
 def trust_document(answers: Sequence[Trust]) -> dict[str, Any]:
     """The answer of ``refresh`` and ``status``."""
-    return {"format": "kedge.trust/1", "anchors": [_trust(trust) for trust in answers]}
+    return {"format": "kedge.trust/1", "anchors": [trust_entry(trust) for trust in answers]}
 
 
 def keys_document(answers: Sequence[tuple[KeySet, Trust]]) -> dict[str, Any]:
@@ -35,7 +35,8 @@ def anchors_document(answers: Sequence[tuple[Anchor, bool]]) -> dict[str, Any]:
     return {"format": "kedge.anchors/1", "anchors": [_anchor(anchor, ships) for anchor, ships in answers]}
 
 
-def _trust(trust: Trust) -> dict[str, Any]:
+def trust_entry(trust: Trust) -> dict[str, Any]:
+    """One anchor's entry."""
     return {
         "anchor": trust.anchor,
         "root": _role(trust.root),
@@ -60,7 +61,7 @@ def _registry(keys: KeySet, trust: Trust) -> dict[str, Any]:
         "sha256": keys.sha256,
         "keys": [_key(key) for key in keys.keys],
         "revoked": list(keys.revoked),
-        "trust": _trust(trust),
+        "trust": trust_entry(trust),
     }
 
 

@@ -12,7 +12,7 @@ from kedge.anchor import Anchor
 from kedge.keys import KeySet, KeyStatus, RegistryKey
 from kedge.trust import Trust
 
-__all__ = ["anchor_lines", "key_lines", "key_list_lines", "say_warnings", "trust_lines"]
+__all__ = ["anchor_lines", "key_lines", "key_list_lines", "moment_text", "say_warnings", "trust_lines", "trust_rows"]
 
 Row = tuple[str, str] | tuple[str, str, Tone]
 
@@ -21,11 +21,16 @@ TONES = {KeyStatus.ACTIVE: Tone.GOOD, KeyStatus.RETIRED: Tone.CAUTION, KeyStatus
 
 def trust_lines(screen: Screen, trust: Trust) -> list[str]:
     """How far trust reaches, role by role."""
+    return [*screen.heading(trust.anchor), *screen.rows(trust_rows(trust))]
+
+
+def trust_rows(trust: Trust) -> list[Row]:
+    """The same as labels and values."""
     roles = {"root": trust.root, "timestamp": trust.timestamp, "snapshot": trust.snapshot, "targets": trust.targets}
     rows: list[Row] = [
-        (name, f"version {role.version}, expires {_moment(role.expires)}") for name, role in roles.items()
+        (name, f"version {role.version}, expires {moment_text(role.expires)}") for name, role in roles.items()
     ]
-    return [*screen.heading(trust.anchor), *screen.rows([*rows, *_freshness(trust)])]
+    return [*rows, *_freshness(trust)]
 
 
 def key_lines(screen: Screen, keys: KeySet, trust: Trust, *, pem: bool) -> list[str]:
@@ -54,7 +59,7 @@ def key_lines(screen: Screen, keys: KeySet, trust: Trust, *, pem: bool) -> list[
         ("document", keys.target),
         ("sha256", keys.sha256),
         ("anchor", trust.anchor),
-        ("root", f"version {trust.root.version}, expires {_moment(trust.root.expires)}"),
+        ("root", f"version {trust.root.version}, expires {moment_text(trust.root.expires)}"),
     ]
     return [*lines, "", *screen.heading("where they come from"), *screen.rows([*document, *_freshness(trust)])]
 
@@ -79,12 +84,12 @@ def anchor_lines(screen: Screen, anchor: Anchor, *, ships: bool) -> list[str]:
         rows.append(("mirror", mirror.url))
         rows.append(("", f"metadata in {mirror.metadata or 'its top'}, targets in {mirror.targets or 'its top'}"))
     rows += [
-        ("root", f"version {root.version}, expires {_moment(root.expires)}"),
+        ("root", f"version {root.version}, expires {moment_text(root.expires)}"),
         ("", f"signed by {holders.threshold} of {len(holders.keyids)} keys"),
         ("sha256", hashlib.sha256(anchor.initial_root).hexdigest()),
     ]
     if anchor.not_before is not None:
-        rows.append(("not before", _moment(anchor.not_before)))
+        rows.append(("not before", moment_text(anchor.not_before)))
     if anchor.max_staleness:
         rows.append(("staleness", f"expired trust is used for {checks.describe_age(anchor.max_staleness)}"))
     if anchor.refresh_after:
@@ -101,17 +106,17 @@ def say_warnings(answers: Sequence[Trust]) -> None:
 
 
 def _freshness(trust: Trust) -> list[Row]:
-    rows: list[Row] = [("valid until", f"{_moment(trust.valid_until)} (signed)")]
+    rows: list[Row] = [("valid until", f"{moment_text(trust.valid_until)} (signed)")]
     if trust.stale:
         age = checks.describe_age(trust.reference_time - trust.valid_until)
         rows.append(("stale", f"expired {age} ago; the anchor's policy still allows it", Tone.BAD))
     if trust.fetched is not None:
-        rows.append(("fetched", f"{_moment(trust.fetched)} (by this machine's clock)"))
+        rows.append(("fetched", f"{moment_text(trust.fetched)} (by this machine's clock)"))
     if trust.source is not None:
         rows.append(("from", trust.source))
     rows.append(("refreshed", "yes" if trust.refreshed else "no, this is what is stored"))
     if trust.as_of is not None:
-        rows.append(("as of", f"{_moment(trust.as_of)}, and nothing was kept", Tone.CAUTION))
+        rows.append(("as of", f"{moment_text(trust.as_of)}, and nothing was kept", Tone.CAUTION))
     return rows
 
 
@@ -135,12 +140,12 @@ def _gone(keys: KeySet) -> list[str]:
 
 
 def _window(key: RegistryKey) -> str:
-    start = f" from {_moment(key.valid_from)}" if key.valid_from else ""
-    end = f" until {_moment(key.valid_until)}" if key.valid_until else ""
+    start = f" from {moment_text(key.valid_from)}" if key.valid_from else ""
+    end = f" until {moment_text(key.valid_until)}" if key.valid_until else ""
     return f"valid{start}{end}" if start or end else "no limits in time"
 
 
-def _moment(moment: datetime) -> str:
+def moment_text(moment: datetime) -> str:
     """A time in UTC; at midnight the date says it all."""
     moment = moment.astimezone(UTC)
     return moment.strftime("%Y-%m-%d" if moment.time() == time.min else "%Y-%m-%d %H:%M:%SZ")

@@ -11,18 +11,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from kedge.bundle.held import Held, nothing_held
 from kedge.errors import InputError
 from kedge.steps import Fetch, Missing
 
-__all__ = ["Deadline", "Mirror", "Transport", "is_loopback", "open_mirror", "open_mirrors"]
+__all__ = ["BUNDLE_SUFFIX", "Deadline", "Mirror", "Transport", "is_loopback", "open_mirror", "open_mirrors"]
+
+BUNDLE_SUFFIX: Final = ".kedge"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mirror:
-    """Where a repository lies: a URL or a folder, and where below it metadata and targets are.
+    """Where a repository lies: a URL, a folder or a bundle, and where below it metadata and targets are.
 
     python-tuf and kedge publish ``metadata/`` and ``targets/``; Sigstore's metadata is at the top (``metadata = ""``).
 
@@ -87,21 +90,23 @@ class Transport(Protocol):
         ...
 
 
-def open_mirrors(mirrors: Sequence[Mirror]) -> Transport:
-    """Make one transport of an anchor's mirrors.
+def open_mirrors(mirrors: Sequence[Mirror], *, held: Held = nothing_held) -> Transport:
+    """Make one transport of an anchor's mirrors; ``held`` gives what bundles among them may stand on.
 
     Raises:
         InputError: one of them cannot be used.
     """
     if len(mirrors) == 1:
-        return open_mirror(mirrors[0])
+        return open_mirror(mirrors[0], held=held)
     from kedge.transport.mirrors import MirrorsTransport
 
-    return MirrorsTransport([open_mirror(mirror) for mirror in mirrors])
+    return MirrorsTransport([open_mirror(mirror, held=held) for mirror in mirrors])
 
 
-def open_mirror(mirror: Mirror) -> Transport:
-    """Choose the transport for a mirror by its URL: ``https:``, ``http:`` on loopback, ``file:``, or a folder's path.
+def open_mirror(mirror: Mirror, *, held: Held = nothing_held) -> Transport:
+    """Choose the transport for a mirror by its URL: ``https:``, ``http:`` on loopback, ``file:``, or a path.
+
+    A path that ends in ``.kedge`` is a bundle, any other is a folder. ``held`` gives what a bundle may stand on.
 
     Raises:
         InputError: the URL is none of these, or a file that the mirror names cannot be used.
@@ -112,13 +117,16 @@ def open_mirror(mirror: Mirror) -> Transport:
         from kedge.transport.http import HttpTransport
 
         return HttpTransport(mirror)
+    if "://" in mirror.url and parts.scheme != "file":
+        raise InputError(f"{mirror.url}: a mirror is an https URL, a file URL or a path, not {parts.scheme}:")
+    path = Path(unquote(parts.path) if parts.scheme == "file" else mirror.url)
+    if path.suffix == BUNDLE_SUFFIX and not path.is_dir():
+        from kedge.transport.bundle import BundleTransport
+
+        return BundleTransport(path, held)
     from kedge.transport.directory import DirectoryTransport
 
-    if parts.scheme == "file":
-        return DirectoryTransport(Path(unquote(parts.path)), mirror)
-    if "://" in mirror.url:
-        raise InputError(f"{mirror.url}: a mirror is an https URL, a file URL or a folder, not {parts.scheme}:")
-    return DirectoryTransport(Path(mirror.url), mirror)
+    return DirectoryTransport(path, mirror)
 
 
 def _check_url(mirror: Mirror, parts: SplitResult) -> None:

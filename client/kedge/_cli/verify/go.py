@@ -11,6 +11,7 @@ import typer
 
 from kedge._cli.clients import open_client
 from kedge._cli.keys import speaking_anchor
+from kedge._cli.mirrors import takes_mirrors
 from kedge._cli.options import AnchorName, Json, RequireRefresh
 from kedge._cli.output import Screen, answer, answer_json, warn
 from kedge._cli.progress import progress_bar
@@ -37,6 +38,7 @@ DEFAULT = "go/sum.golang.org"
 MAX_SUM_BYTES = 256 << 20
 
 
+@takes_mirrors
 def go(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A go.sum, or a folder with one.")] = ".",
     registry: Annotated[str, typer.Option(metavar="ID", help="The checksum database's id.")] = DEFAULT,

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from kedge._cli.clients import open_client
+from kedge._cli.mirrors import takes_mirrors
 from kedge._cli.options import AnchorName, Json
 from kedge._cli.outfile import replace_file
 from kedge._cli.output import Screen, answer, answer_json, warn
@@ -39,6 +40,7 @@ from kedge.store import Store
 __all__ = ["npm"]
 
 
+@takes_mirrors
 def npm(
     path: Annotated[
         str,
