@@ -7,12 +7,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PEERS  := .peers
+STORES := .stores
 SUITES := .conformance
 JOBS   ?= auto
 RELEASE := .release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance oracle bench attacks mutants fuzz lint format build peers clean signers release audit
+.PHONY: help demo test conformance oracle bench attacks mutants fuzz lint format build peers clean signers stores release audit
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -95,8 +96,16 @@ peers: ## install tuf-js, @sigstore/tuf, go-tuf, npm, pnpm, Corepack and a node,
 signers: $(VENV)/.developing ## install what keys on tokens, in OpenSSH files and in AWS KMS need, and sigstore-python, for the tests with real ones
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,hsm,ssh,awskms,sigstore]'
 
+# versitygw is built from its source. Azurite lies in a folder of its own, or npm would take it for a stray one of the peers.
+stores: $(VENV)/.developing ## install the object stores that tests publish to: versitygw and Azurite (needs Go and npm)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,objectstore]'
+	@mkdir -p $(STORES)
+	@test -x $(STORES)/versitygw || GOBIN="$(CURDIR)/$(STORES)" GOFLAGS=-trimpath go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
+	@npm install --prefix $(STORES) --no-save --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error azurite@3.35.0
+	@rm -f $(STORES)/node_modules/.package-lock.json
+
 clean: ## remove what was made here
-	rm -rf fuzz-findings $(RELEASE) $(VENV) $(PEERS) $(SUITES) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf fuzz-findings $(RELEASE) $(VENV) $(PEERS) $(STORES) $(SUITES) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # pip 25.1 is the first that reads dependency groups. The stamps are renewed when pyproject.toml changes.
 $(VENV)/.pip:

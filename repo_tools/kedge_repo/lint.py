@@ -27,7 +27,7 @@ from kedge.transport import Deadline, Mirror, open_mirror
 from kedge_repo import disk
 from kedge_repo.keydocument import KeyDocument, key_document
 from kedge_repo.keyholder import VerifiedRequest
-from kedge_repo.publish.directory import Overlay
+from kedge_repo.publish.destination import Destination, Overlay
 from kedge_repo.publish.replay import target_as_published
 from kedge_repo.signed import SignedMetadata
 from kedge_repo.workspace import Workspace
@@ -142,13 +142,14 @@ def workspace_documents(workspace: Workspace, signed: SignedMetadata) -> tuple[D
     )
 
 
-def publication_changes(workspace: Workspace, folder: Path) -> tuple[DocumentChange, ...]:
-    """The key documents of a workspace that differ from those which ``folder`` serves now.
+def publication_changes(workspace: Workspace, destination: Destination) -> tuple[DocumentChange, ...]:
+    """The key documents of a workspace that differ from those that are published at ``destination``.
 
     Raises:
         InputError: the workspace, or the bytes of a target, cannot be read.
+        StoreError: the destination cannot be reached or read.
     """
-    signed, served = workspace.signed(), Overlay(folder, {})
+    signed, served = workspace.signed(), Overlay(destination, {})
     first = served.get("metadata/1.root.json")
     changes: list[DocumentChange] = []
     for change in workspace_documents(workspace, signed):

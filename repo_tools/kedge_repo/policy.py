@@ -36,6 +36,10 @@
     [[destination]]
     folder = "public"
 
+    [[destination]]
+    url = "s3://bucket/prefix"          # or gs://…, az://…; credentials come from the environment
+    region = "eu-central-1"
+
 Invariants:
 
 - The policy says what the *next* metadata should be; what is true today stands in the signed metadata and nowhere else.
@@ -48,7 +52,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
 from pathlib import PurePosixPath
@@ -73,6 +77,7 @@ ROLE_NAMES = ("root", "targets", "snapshot", "timestamp")
 MAX_EXPIRY_DAYS = 3_660
 MAX_BIT_LENGTH = 15  # the snapshot names every bin, and python-tuf reads one of at most 2,000,000 bytes
 
+_URL = r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._/-]*)?"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 
 
@@ -122,9 +127,14 @@ class DelegationPolicy(RolePolicy):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """A place to publish to: a folder, relative to the workspace or absolute."""
+    """A place to publish to: a folder, relative to the workspace or absolute, or the ``url`` of an object store.
 
-    folder: str
+    ``options`` are settings of the store; its credentials never stand here.
+    """
+
+    folder: str | None = None
+    url: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,7 +287,12 @@ def _role(name: str, fields: Fields, keyholders: Mapping[str, Keyholder]) -> Rol
 
 
 def _destination(fields: Fields) -> Destination:
-    destination = Destination(folder=fields.text("folder"))
+    if "folder" in fields:
+        destination = Destination(folder=fields.text("folder"))
+    else:
+        url = fields.text("url", pattern=_URL, expected="s3://BUCKET, gs://BUCKET or az://CONTAINER")
+        names = [name for name in ("endpoint", "region") if name in fields]
+        destination = Destination(url=url, options={name: fields.text(name) for name in names})
     fields.end()
     return destination
 

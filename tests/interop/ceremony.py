@@ -7,17 +7,20 @@ in turn, so that foreign clients read both, unless other algorithms are named.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from securesystemslib.signer import Signer
 
 from kedge_repo import plan
+from kedge_repo.bins import BinTarget, in_batches, update_bins
 from kedge_repo.catalogue import catalogue_entry
 from kedge_repo.collect import sign_event
 from kedge_repo.found import Charter, Delegate, found_repository
 from kedge_repo.maintain import Wish, change, merge_event
 from kedge_repo.online import sign_online
+from kedge_repo.payload import digest
+from kedge_repo.policy import BinsPolicy, Content, DelegationPolicy
 from kedge_repo.publickey import parse_public_key
 from kedge_repo.publish.directory import publish
 from kedge_repo.signers import Algorithm, new_key, open_signer
@@ -66,6 +69,39 @@ class Maintained:
         """Give a target other bytes, signed by the npm team."""
         self._change(lambda view: plan.add_target(view, path, data), "npm-team")
 
+    def delegate_bins(self, role: str, *, bit_length: int) -> None:
+        """Delegate ``role/*`` to hash bins that the online key signs, and whose targets the workspace publishes."""
+        half_a_year, month = timedelta(days=182), timedelta(days=31)
+        bins = BinsPolicy(
+            name=role,
+            keyholders=("ci",),
+            threshold=1,
+            expiry=half_a_year,
+            signing=month,
+            bit_length=bit_length,
+            content=Content.WORKSPACE,
+        )
+        policy = DelegationPolicy(
+            name=role,
+            keyholders=HOLDERS,
+            threshold=2,
+            expiry=half_a_year,
+            signing=month,
+            paths=(f"{role}/*",),
+            terminating=True,
+            bins=bins,
+        )
+        self._change(lambda view: plan.delegate(view, policy), "alice", "bob")
+
+    def put_in_bins(self, role: str, files: Mapping[str, bytes]) -> int:
+        """Add or replace targets in the bins of ``role``; how many bins were signed is returned."""
+        for path, data in files.items():
+            self.workspace.write_target(path, data)
+        targets = [BinTarget(path=path, length=len(data), sha256=digest(data)) for path, data in files.items()]
+        made = update_bins(self.workspace, role, in_batches(targets), [self._signers["ci"]], now=self._now)
+        self._put_online()
+        return made.bins
+
     def rotate(self, holder: str, *others: str) -> None:
         """Give a root keyholder a new key; the old key, the new key and the others sign."""
         old = self._signers[holder]
@@ -82,6 +118,9 @@ class Maintained:
         for holder in holders:
             sign_event(self.workspace, self._signers[holder])
         merge_event(self.workspace)
+        self._put_online()
+
+    def _put_online(self) -> None:
         sign_online(self.workspace, [self._signers["ci"]], now=self._now)
         publish(self.workspace, self.public, now=self._now)
 

@@ -19,11 +19,8 @@ from conftest import Require
 from interop.ceremony import HOLDERS, NPM, Maintained
 from interop.readers import BothLayouts, GoTuf, PythonTuf, Reader, RefusedError, SigstoreTuf, TufJs
 from kedge_repo.catalogue import catalogue_entry
-from kedge_repo.publish.directory import write_files
-from kedge_repo.publish.files import TIMESTAMP_PATH, PublishedFiles
 from kedge_repo.signers import Algorithm
 from support.server import HostileServer
-from support.simulator import RepositorySimulator
 
 KEYS = f"{NPM}/keys.json"
 READERS = ("python-tuf", "tuf-js", "@sigstore/tuf", "go-tuf")
@@ -96,20 +93,40 @@ def test_a_foreign_client_refuses_one_changed_byte(
         assert new_reader("reading", maintained.initial_root).read(server.url, [KEYS]).root == 1
 
 
-def test_a_foreign_client_reads_hash_bins(new_reader: MakeReader, tmp_path: Path, today: datetime) -> None:
-    repo = RepositorySimulator(now=today, root=(2, 3))
-    repo.delegate_bins(bit_length=3)
-    files = {f"package-{number}/keys.json": f"keys {number}".encode() for number in range(12)}
-    for path, data in files.items():
-        repo.add_target(path, data, role=repo.bin_of(path))
-    repo.publish()
-    assert len({repo.bin_of(path) for path in files}) > 1
-    repo.rotate("root", keys=3, threshold=2)
-    _publish(repo, tmp_path / "public", today)
-    with HostileServer(BothLayouts(tmp_path / "public")) as server:
-        found = new_reader("client", repo.initial_root).read(server.url, list(files))
-    assert found.root == 2
-    assert found.targets == files
+def test_a_foreign_client_reads_hash_bins(new_reader: MakeReader, maintained: Maintained) -> None:
+    maintained.delegate_bins("packages", bit_length=3)
+    files = {f"packages/package-{number}.json": f"keys {number}".encode() for number in range(12)}
+    assert maintained.put_in_bins("packages", files) > 1
+    maintained.rotate("carol", "alice")
+    with HostileServer(BothLayouts(maintained.public)) as server:
+        client = new_reader("client", maintained.initial_root)
+        found = client.read(server.url, [KEYS, *files])
+        assert found.root == 2
+        assert found.targets == {KEYS: catalogue_entry(NPM).target_bytes, **files}
+        again = files | {"packages/package-7.json": b"other keys"}
+        assert maintained.put_in_bins("packages", again) == 1
+        assert client.read(server.url, list(again)).targets == again
+
+
+@pytest.mark.parametrize("changed", ["bin", "target"])
+def test_a_foreign_client_refuses_one_changed_byte_of_a_bin_or_its_target(
+    maintained: Maintained, new_reader: MakeReader, tmp_path: Path, changed: str
+) -> None:
+    maintained.delegate_bins("packages", bit_length=1)
+    files = {"packages/a.json": b"content of a"}
+    maintained.put_in_bins("packages", files)
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(maintained.public, spoilt)
+    if changed == "bin":
+        (file,) = (file for file in spoilt.glob("metadata/*.packages-?.json") if b"a.json" in file.read_bytes())
+        file.write_bytes(file.read_bytes().replace(b'"length":12', b'"length":13'))
+    else:
+        (file,) = spoilt.glob("targets/packages/*.a.json")
+        file.write_bytes(b"Content of a")
+    with HostileServer(BothLayouts(spoilt)) as server, pytest.raises(RefusedError):
+        new_reader("refusing", maintained.initial_root).read(server.url, list(files))
+    with HostileServer(BothLayouts(maintained.public)) as server:
+        assert new_reader("reading", maintained.initial_root).read(server.url, list(files)).targets == files
 
 
 def test_one_ml_dsa_key_beside_a_threshold_of_others_stops_go_tuf_only(
@@ -149,17 +166,3 @@ def test_a_foreign_client_reads_what_the_demo_leaves(new_reader: MakeReader, tmp
     with HostileServer(BothLayouts(published)) as server:
         found = new_reader("client", (published / "metadata" / "1.root.json").read_bytes()).read(server.url, [KEYS])
     assert json.loads(found.targets[KEYS]) == json.loads(catalogue_entry(NPM).target_bytes)
-
-
-def _publish(repo: RepositorySimulator, folder: Path, now: datetime) -> None:
-    """Publish in kedge-repo's order. It plans no hash bins yet, so this repository is made with python-tuf's API."""
-    roots = sorted((path for path in repo.files if path.endswith(".root.json")), key=lambda path: (len(path), path))
-    immutable = sorted(path for path in repo.files if path not in roots and path != TIMESTAMP_PATH)
-    files = PublishedFiles(
-        immutable={path: repo.files[path] for path in reversed(immutable)},
-        root_files={path: repo.files[path] for path in roots},
-        timestamp=repo.files[TIMESTAMP_PATH],
-        timestamp_version=repo.timestamp.version,
-        targets=tuple(path for path in repo.files if path.startswith("targets/")),
-    )
-    write_files(files, folder, now=now)

@@ -135,7 +135,9 @@ def test_every_target_is_found_through_its_bin_by_both_readers(binned: Binned) -
         data = {
             f"targets/packages/{target(n).sha256}.p{n}.tgz": f"content {n}".encode() for n in range(50)
         }  # where the registry keeps them
-        reader(files.everything() | data, files.roots[0], tuple(target(n).path for n in range(50)), datetime.now(UTC))
+        reader(
+            {**files.everything(), **data}, files.roots[0], tuple(target(n).path for n in range(50)), datetime.now(UTC)
+        )
         with pytest.raises(VerificationError, match="p50"):
             reader(files.everything(), files.roots[0], (target(50).path,), datetime.now(UTC))
 
@@ -247,7 +249,8 @@ def test_a_last_line_without_an_end_and_paths_beyond_ascii_are_read(binned: Binn
     update_bins(binned.workspace, "packages", read_lines(stream, file="lines"), [binned.signers["ci"]], now=NOW)
     binned.online()
     files = collect_files(binned.workspace)
-    targets = files.everything() | {
+    targets = {
+        **files.everything(),
         f"targets/packages/{target(1).sha256}.p1.tgz": b"content 1",
     }
     READERS["python-tuf"](targets, files.roots[0], (target(1).path,), datetime.now(UTC))

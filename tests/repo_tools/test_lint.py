@@ -25,6 +25,7 @@ from kedge_repo.lint import (
     request_changes,
 )
 from kedge_repo.publish.directory import publish
+from kedge_repo.publish.folder import FolderDestination
 from repo_tools.ceremony import NPM, Ceremony, contents
 from support.server import HostileServer
 
@@ -136,8 +137,8 @@ def test_an_event_brings_its_documents_with_what_they_replace(ceremony: Ceremony
 
 def test_a_publication_is_compared_with_what_the_folder_serves(ceremony: Ceremony) -> None:
     public = ceremony.folder / "public"
-    assert publication_changes(ceremony.workspace, public) == ()
-    (fresh,) = publication_changes(ceremony.workspace, ceremony.folder / "elsewhere")
+    assert publication_changes(ceremony.workspace, FolderDestination(folder=public)) == ()
+    (fresh,) = publication_changes(ceremony.workspace, FolderDestination(folder=ceremony.folder / "elsewhere"))
     assert fresh.old is None
 
 

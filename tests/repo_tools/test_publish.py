@@ -63,7 +63,7 @@ def test_publishing_again_writes_nothing(ready: Ceremony, tmp_path: Path) -> Non
 
 def test_destinations_come_from_the_policy(ready: Ceremony) -> None:
     (done,) = publish(ready.workspace, now=ready.now)
-    assert done.folder == (ready.folder / "public").resolve()
+    assert done.where == str((ready.folder / "public").resolve())
     text = ready.workspace.policy_text()
     ready.workspace.write_policy(text.partition("[[destination]]")[0])
     with pytest.raises(InputError, match=r"kedge-repo\.toml: destination: is missing"):
@@ -171,7 +171,7 @@ def test_of_two_publishers_of_one_version_the_second_is_told(ready: Ceremony, tm
 
 
 def test_a_reader_that_refuses_stops_the_publication(ready: Ceremony, tmp_path: Path) -> None:
-    def refuses(_files: Mapping[str, bytes], _root: bytes, _targets: tuple[str, ...], _now: datetime) -> None:
+    def refuses(*_: object) -> None:
         raise VerificationError("too strict", refusal=Refusal(reason=Reason.CONTENT))
 
     with pytest.raises(VerificationError, match="strict refuses this publication from root version 1: too strict"):
@@ -194,7 +194,7 @@ def test_replay_begins_at_every_root(ready: Ceremony) -> None:
     moved_on(ready)
     seen: list[bytes] = []
 
-    def reader(_files: Mapping[str, bytes], root: bytes, _targets: tuple[str, ...], _now: datetime) -> None:
+    def reader(_files: Mapping[str, bytes], root: bytes, *_: object) -> None:
         seen.append(root)
 
     files = collect_files(ready.workspace)

@@ -1,8 +1,7 @@
-"""``kedge-repo publish``: write the repository to a folder."""
+"""``kedge-repo publish``: write the repository to a folder or an object store."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,26 +10,30 @@ from kedge_repo._cli.lint import AcceptFindings, require_lint
 from kedge_repo._cli.options import WorkspaceFolder, open_workspace, present
 from kedge_repo._cli.output import answer, say
 from kedge_repo.lint import publication_changes
-from kedge_repo.publish.directory import destinations
-from kedge_repo.publish.directory import publish as publish_workspace
+from kedge_repo.publish.directory import publish_to
+from kedge_repo.publish.open import destination_at, destinations_of
 
 __all__ = ["publish"]
 
 
 def publish(
     destination: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="Where to (default: the policy's destinations).")
+        str | None, typer.Argument(metavar="[DIR|URL]", help="Where to (default: the policy's destinations).")
     ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; print what would be written.")] = False,
     accept_lint_errors: AcceptFindings = False,
     folder: WorkspaceFolder = None,
 ) -> None:
     """Replay the metadata from every root ever published, then write it: the timestamp last."""
     workspace, now = open_workspace(folder), present()
-    for place in [destination] if destination is not None else destinations(workspace):
+    places = [destination_at(workspace, destination)] if destination else destinations_of(workspace)
+    for place in places:
         require_lint(publication_changes(workspace, place), now=now, accept_errors=accept_lint_errors)
-    for published in publish_workspace(workspace, destination, now=now):
+    done = publish_to(workspace, places, now=now, dry_run=dry_run)
+    for place, published in zip(places, done, strict=True):
         say(f"read back {published.replayed} times, by kedge and by python-tuf, from every root")
-        say(f"{published.folder}: timestamp version {published.timestamp}, {len(published.written)} new files")
+        new = "files would be new" if dry_run else "new files"
+        say(f"{published.where}: timestamp version {published.timestamp}, {len(published.written)} {new}")
         if published.gap:
-            say("note: clients that read between the new root and the new timestamp were refused, and had to try again")
-        answer(*(str(published.folder / path) for path in published.written))
+            say("note: whoever reads between the new root and the new timestamp is refused, and has to try again")
+        answer(*(place.place(path) for path in published.written))

@@ -1,28 +1,31 @@
 """The files of a published repository, by path, as one value.
 
-Consistent snapshots: every file but ``timestamp.json`` has a version or a digest in its name and never changes.
+Consistent snapshots: every file but ``timestamp.json`` has a version or a digest in its name and never changes. Hash
+bins and their targets, of which there may be millions, are read when they are asked for, and only those are asked for
+that a destination does not have.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 from tuf.api.metadata import Targets
 
 from kedge.errors import InputError
 from kedge.metadata import Parsed
-from kedge_repo.bins import BinStore, bin_delegations
-from kedge_repo.bins.index import bin_file
 from kedge_repo.payload import file_name
+from kedge_repo.publish.binfiles import PublishedBins, collect_bins, target_place
+from kedge_repo.publish.destination import TIMESTAMP_PATH
 from kedge_repo.signed import SignedMetadata
 from kedge_repo.workspace import Workspace
 
 __all__ = ["TIMESTAMP_PATH", "PublishedFiles", "collect_files"]
 
-TIMESTAMP_PATH = "metadata/timestamp.json"
+_SAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +33,8 @@ class PublishedFiles:
     """Everything that is published.
 
     ``immutable`` is in the order in which it may become visible: targets, then the metadata that names them, so that
-    no client is led to a file that is not there. Roots and the timestamp come after all of it; which of the two goes
-    first is decided where they are written.
+    no client is led to a file that is not there; ``bins`` come between the two. Roots and the timestamp come after all
+    of it; which of the two goes first is decided where they are written.
     """
 
     immutable: Mapping[str, bytes]
@@ -39,15 +42,56 @@ class PublishedFiles:
     timestamp: bytes
     timestamp_version: int
     targets: tuple[str, ...]
+    bins: tuple[PublishedBins, ...] = ()
 
     @property
     def roots(self) -> tuple[bytes, ...]:
         """Every root, from the first."""
         return tuple(self.root_files.values())
 
-    def everything(self) -> dict[str, bytes]:
-        """All files by path."""
-        return {**self.immutable, **self.root_files, TIMESTAMP_PATH: self.timestamp}
+    def everything(self) -> Mapping[str, bytes]:
+        """All files by path; those of bins are read when they are asked for."""
+        top = {**self.immutable, **self.root_files, TIMESTAMP_PATH: self.timestamp}
+        return _WithBins(top, self.bins) if self.bins else top
+
+    def contents(self, there: Mapping[str, int]) -> Iterator[tuple[str, bytes]]:
+        """Path and bytes of the immutable files, in order; of bins those that are not ``there`` in this version.
+
+        Raises:
+            InputError: a bin, or a target of one, cannot be read or is not what was signed.
+            VerificationError: a bin is not signed as its delegation asks.
+        """
+        yield from (item for item in self.immutable.items() if item[0].startswith("targets/"))
+        yield from chain.from_iterable(bins.changed_targets(there) for bins in self.bins)
+        yield from chain.from_iterable(bins.changed(there) for bins in self.bins)
+        yield from (item for item in self.immutable.items() if not item[0].startswith("targets/"))
+
+    def samples(self) -> tuple[str, ...]:
+        """Some paths in the bins, to be looked up."""
+        return tuple(path for bins in self.bins for path in islice(bins.some_paths(), _SAMPLES))
+
+
+class _WithBins(Mapping[str, bytes]):
+    """The files of a repository with bins."""
+
+    def __init__(self, top: Mapping[str, bytes], bins: tuple[PublishedBins, ...]) -> None:
+        self._top = top
+        self._bins = bins
+
+    def __getitem__(self, path: str) -> bytes:
+        if path in self._top:
+            return self._top[path]
+        for bins in self._bins:
+            data = bins.read(path)
+            if data is not None:
+                return data
+        raise KeyError(path)
+
+    def __iter__(self) -> Iterator[str]:
+        return chain(self._top, *(bins.paths() for bins in self._bins))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def collect_files(workspace: Workspace) -> PublishedFiles:
@@ -62,28 +106,16 @@ def collect_files(workspace: Workspace) -> PublishedFiles:
     if signed.targets is None or signed.snapshot is None or signed.timestamp is None:
         raise InputError("metadata/timestamp.json: is missing", hint="sign it with kedge-repo online")
     targets, paths = _targets(workspace, signed)
-    bins = _bins(workspace, signed)
     roles: dict[str, Parsed[Any]] = {**signed.delegated, "targets": signed.targets, "snapshot": signed.snapshot}
     metadata = {f"metadata/{file_name(name, parsed.signed.version)}": parsed.data for name, parsed in roles.items()}
     return PublishedFiles(
-        immutable={**targets, **bins, **metadata},
+        immutable={**targets, **metadata},
         root_files={f"metadata/{file_name('root', root.signed.version)}": root.data for root in signed.roots},
         timestamp=signed.timestamp.data,
         timestamp_version=signed.timestamp.signed.version,
         targets=paths,
+        bins=collect_bins(workspace, signed),
     )
-
-
-def _bins(workspace: Workspace, signed: SignedMetadata) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    listed = signed.snapshot.signed.meta if signed.snapshot is not None else {}
-    for role in bin_delegations(signed, workspace.policy()):
-        store = BinStore(workspace=workspace, role=role)
-        index = store.index()
-        for name, _ in index.listed() if index is not None else ():
-            file = bin_file(listed[f"{name}.json"].version, name)
-            found[f"metadata/{file}"] = store.data(file)
-    return found
 
 
 def _targets(workspace: Workspace, signed: SignedMetadata) -> tuple[dict[str, bytes], tuple[str, ...]]:
@@ -98,7 +130,6 @@ def _targets(workspace: Workspace, signed: SignedMetadata) -> tuple[dict[str, by
             sha256 = hashlib.sha256(data).hexdigest()
             if target.hashes.get("sha256") != sha256 or target.length != len(data):
                 raise InputError(f"targets/{path}: is not what {parsed.file} names: its sha256 is {sha256}")
-            folder, _, name = path.rpartition("/")
-            found["/".join(part for part in ("targets", folder, f"{sha256}.{name}") if part)] = data
+            found[target_place(path, sha256)] = data
             paths.append(path)
     return found, tuple(paths)

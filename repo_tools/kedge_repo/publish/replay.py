@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from urllib.parse import unquote
 
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, RepositoryError
@@ -28,8 +28,24 @@ from kedge_repo.publish.files import PublishedFiles
 
 __all__ = ["READERS", "Reader", "read_with_kedge", "read_with_python_tuf", "replay", "target_as_published"]
 
-Reader = Callable[[Mapping[str, bytes], bytes, tuple[str, ...], datetime], None]
-"""``reader(files, initial_root, target_paths, now)``; raises ``VerificationError`` where it would refuse."""
+
+class Reader(Protocol):
+    """A client: raises ``VerificationError`` where it would refuse.
+
+    It downloads ``targets``; ``lookups`` are only looked up, for their bytes may be elsewhere.
+    """
+
+    def __call__(
+        self,
+        files: Mapping[str, bytes],
+        initial_root: bytes,
+        targets: tuple[str, ...],
+        now: datetime,
+        lookups: tuple[str, ...] = (),
+        /,
+    ) -> None:
+        """Read as a client that begins at ``initial_root``, at the time ``now``."""
+
 
 R = TypeVar("R")
 
@@ -44,10 +60,11 @@ def replay(files: PublishedFiles, *, now: datetime, readers: Mapping[str, Reader
         VerificationError: a reader refuses; the text names it and the root it began with.
     """
     count = 0
+    everything, lookups = files.everything(), files.samples()
     for name, reader in readers.items():
         for version, root in enumerate(files.roots, start=1):
             try:
-                reader(files.everything(), root, files.targets, now)
+                reader(everything, root, files.targets, now, lookups)
             except VerificationError as error:
                 message = f"{name} refuses this publication from root version {version}: {error.message}"
                 raise VerificationError(message, refusal=error.refusal, hint=error.hint) from error
@@ -55,7 +72,13 @@ def replay(files: PublishedFiles, *, now: datetime, readers: Mapping[str, Reader
     return count
 
 
-def read_with_kedge(files: Mapping[str, bytes], initial_root: bytes, targets: tuple[str, ...], now: datetime) -> None:
+def read_with_kedge(
+    files: Mapping[str, bytes],
+    initial_root: bytes,
+    targets: tuple[str, ...],
+    now: datetime,
+    lookups: tuple[str, ...] = (),
+) -> None:
     """Refresh with kedge's own client workflow and download every target, by the time ``now``.
 
     Raises:
@@ -68,6 +91,8 @@ def read_with_kedge(files: Mapping[str, bytes], initial_root: bytes, targets: tu
             found = _walk(workflow.find(state, path, freshness), files)
             state = found.state
             _walk(workflow.download(found), files)
+        for path in lookups:
+            state = _walk(workflow.find(state, path, freshness), files).state
     except FetchError as error:
         raise VerificationError(error.message, refusal=Refusal(reason=Reason.NOT_FOUND)) from error
 
@@ -110,7 +135,11 @@ def _served(files: Mapping[str, bytes], step: Fetch) -> bytes | Missing:
 
 
 def read_with_python_tuf(
-    files: Mapping[str, bytes], initial_root: bytes, targets: tuple[str, ...], now: datetime
+    files: Mapping[str, bytes],
+    initial_root: bytes,
+    targets: tuple[str, ...],
+    now: datetime,
+    lookups: tuple[str, ...] = (),
 ) -> None:
     """Refresh with python-tuf's ``Updater`` and download every target. Its clock cannot be set: it judges by its own.
 
@@ -135,18 +164,20 @@ def read_with_python_tuf(
             )
             updater.refresh()
             for path in targets:
-                _download(updater, path)
+                updater.download_target(_found(updater, path))
+            for path in lookups:
+                _found(updater, path)
         except (RepositoryError, DownloadError) as error:
             refusal = Refusal(reason=Reason.CONTENT, found=str(error))
             raise VerificationError(str(error), refusal=refusal) from error
 
 
-def _download(updater: Updater, path: str) -> None:
+def _found(updater: Updater, path: str) -> TargetFile:
     target = updater.get_targetinfo(path)
     if target is None:
         refusal = Refusal(reason=Reason.NOT_FOUND, file=path)
         raise VerificationError(f"does not find the target {path}", refusal=refusal)
-    updater.download_target(target)
+    return target
 
 
 class _MemoryFetcher(FetcherInterface):
