@@ -3,7 +3,7 @@
 - Each of the threads that ask owns one connection (:class:`Asker`), so that a watch can cut one that is late without
   touching another: a request has one deadline, for all of its attempts, headers and body.
 - 408, 429, 5xx and a connection that breaks are tried again, ``Retry-After`` is obeyed as far as the deadline allows.
-- A body is bounded after decompression; of bodies that are large, two at a time are held in memory.
+- A body is bounded after decompression; of bodies that are large, a process holds two at a time in memory.
 - Credentials go to their registry over https, or to this machine itself. A redirect is followed on the same origin.
 - A registry that fails many times without one success is given up: what is left is not asked for, and says so.
 

@@ -7,17 +7,16 @@ the keys and a second look at what was served. Every package gets a verdict, wha
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from queue import Empty, SimpleQueue
+from functools import partial
 
 from kedge.document import DocumentError
 from kedge.errors import FetchError
 from kedge.keys import KeySet
 from kedge.registries.npm.archives import Archives, digests
-from kedge.registries.npm.fetch import Asker, FetchLimits, NotServedError, Watch
+from kedge.registries.npm.crew import Work, ask_all
+from kedge.registries.npm.fetch import Asker, FetchLimits, NotServedError
 from kedge.registries.npm.integrity import Digest, strongest
 from kedge.registries.npm.judge import judge
 from kedge.registries.npm.keyring import Issued, KeyRing, NoKeys
@@ -34,7 +33,11 @@ JOBS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What one run goes by. ``progress`` is called with the number of packages that were just judged."""
+    """What one run goes by.
+
+    ``progress`` is called with the number of packages that were just judged. ``processes`` is for how many processes
+    share the work; None for as many as are worth it.
+    """
 
     registries: Registries
     upstreams: Upstreams
@@ -42,6 +45,7 @@ class Settings:
     archives: Archives | None = None
     limits: FetchLimits = field(default_factory=FetchLimits)
     jobs: int = JOBS
+    processes: int | None = None
     progress: Callable[[int], None] = lambda _count: None
 
 
@@ -121,38 +125,37 @@ def _keys(source: Source, keyring: KeyRing, settings: Settings) -> tuple[KeySet,
 
 
 def _run(tasks: Sequence[_Task], settings: Settings, verdicts: dict[int, Verdict]) -> dict[int, Digest]:
-    """Ask and judge in parallel. Each thread writes its own packages' verdicts, and nothing else."""
-    queue: SimpleQueue[_Task] = SimpleQueue()
-    for task in tasks:
-        queue.put(task)
+    """Ask and judge in parallel; gives the digests of what lies on disk."""
     contents: dict[int, Digest] = {}
-    watch = Watch(settings.limits)
-    counted = threading.Lock()
 
-    def work() -> None:
-        asker = Asker(watch)
-        try:
-            while not watch.ended.is_set():
-                task = queue.get_nowait()
-                found = dict(_answer(task, asker, settings, contents))
-                with counted:
-                    verdicts.update(found)
-                    settings.progress(len(found))
-        except Empty:
-            return
-        finally:
-            asker.close()
+    def done(found: tuple[dict[int, Verdict], dict[int, Digest]]) -> None:
+        verdicts.update(found[0])
+        contents.update(found[1])
+        settings.progress(len(found[0]))
 
-    count = max(1, min(settings.jobs, len(tasks)))
-    workers = ThreadPoolExecutor(count, thread_name_prefix="kedge-npm")
-    try:
-        done = wait([workers.submit(work) for _ in range(count)], return_when="FIRST_EXCEPTION").done
-        for future in done:
-            future.result()
-    finally:
-        watch.close()
-        workers.shutdown(cancel_futures=True)
+    limits, jobs, processes = settings.limits, settings.jobs, settings.processes
+    ask_all(tasks, _work_of(settings), done, limits=limits, jobs=jobs, processes=processes)
     return contents
+
+
+def _work_of(settings: Settings) -> Work:
+    # What a run is planned by, and what is told of it, concern this process alone.
+    judging = replace(settings, progress=_tell_nobody, upstreams=Upstreams(claimed=_is_claimed_by_nobody))
+    return partial(_work, judging)
+
+
+def _work(settings: Settings, task: _Task, asker: Asker) -> tuple[dict[int, Verdict], dict[int, Digest]]:
+    contents: dict[int, Digest] = {}
+    verdicts = dict(_answer(task, asker, settings, contents))
+    return verdicts, contents
+
+
+def _tell_nobody(count: int) -> None:
+    """Progress that nobody follows."""
+
+
+def _is_claimed_by_nobody(issuer: str) -> bool:
+    raise RuntimeError(f"{issuer}: whose keys count is decided before anything is asked for")
 
 
 def _answer(

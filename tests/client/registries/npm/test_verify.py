@@ -111,6 +111,20 @@ def test_each_packument_is_asked_for_once_and_connections_are_kept(run: Run) -> 
     assert sum(seen) == 80
 
 
+def test_several_processes_give_the_verdicts_of_one(run: Run) -> None:
+    specs = [(f"p{number}", "1.0.0") for number in range(60)]
+    for number, (name, version) in enumerate(specs):
+        if number % 5 != 0:
+            run.npm.publish(name, version, keys=[run.key] if number % 3 else [])
+    seen: list[int] = []
+    with HostileServer(run.npm) as server:
+        alone = run.verify(server, *packages(*specs), processes=1)
+        shared = run.verify(server, *packages(*specs), processes=3, progress=seen.append)
+    assert shared == alone
+    assert set(outcomes(alone)) == {Outcome.VERIFIED, Outcome.UNSIGNED, Outcome.NOT_FOUND}
+    assert sum(seen) == 60
+
+
 def test_a_scopes_registry_is_asked_for_its_packages_and_judged_by_its_own_keys(run: Run) -> None:
     own = SigningKey("SHA256:proxy")
     run.publish_keys(own, issuer="proxy.example")
