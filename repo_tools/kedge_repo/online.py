@@ -56,8 +56,10 @@ class Online:
     bins_due: int = 0
 
 
-def sign_online(workspace: Workspace, signers: Sequence[Signer], *, now: datetime) -> Online:
+def sign_online(workspace: Workspace, signers: Sequence[Signer], *, now: datetime, at_least: int = 1) -> Online:
     """Sign a timestamp, and a snapshot where one is needed, over the workspace's signed metadata.
+
+    ``at_least`` is the lowest version that either may have: above names that a thief has taken in the destination.
 
     Raises:
         InputError: nothing is signed yet.
@@ -76,10 +78,10 @@ def sign_online(workspace: Workspace, signers: Sequence[Signer], *, now: datetim
         bins = _kept_bins(workspace, signed, policy, signers, now)
         meta = _meta(signed, bins)
         snapshot = _kept_snapshot(signed, policy, meta, now)
-        made = snapshot is None
-        if snapshot is None:
-            snapshot = _new_snapshot(signed, policy, meta, signers, now)
-        timestamp = _new_timestamp(signed, snapshot, policy, signers, now)
+        made = snapshot is None or snapshot.signed.version < at_least
+        if snapshot is None or made:
+            snapshot = _new_snapshot(signed, policy, meta, signers, now, at_least)
+        timestamp = _new_timestamp(signed, snapshot, policy, signers, now, at_least)
         if made:
             workspace.write_metadata(file_name("snapshot", snapshot.signed.version), snapshot.data)
         workspace.write_timestamp(timestamp.data)
@@ -154,9 +156,14 @@ def _kept_snapshot(
 
 
 def _new_snapshot(
-    signed: SignedMetadata, policy: Policy, meta: dict[str, MetaFile], signers: Sequence[Signer], now: datetime
+    signed: SignedMetadata,
+    policy: Policy,
+    meta: dict[str, MetaFile],
+    signers: Sequence[Signer],
+    now: datetime,
+    at_least: int,
 ) -> Parsed[Snapshot]:
-    version = signed.snapshot.signed.version + 1 if signed.snapshot else 1
+    version = max(at_least, signed.snapshot.signed.version + 1 if signed.snapshot else 1)
     expires = now.replace(microsecond=0) + policy.roles["snapshot"].expiry
     snapshot = Snapshot(version=version, expires=expires, meta=meta)
     data = _sign(signed, snapshot, signers)
@@ -166,9 +173,14 @@ def _new_snapshot(
 
 
 def _new_timestamp(
-    signed: SignedMetadata, snapshot: Parsed[Snapshot], policy: Policy, signers: Sequence[Signer], now: datetime
+    signed: SignedMetadata,
+    snapshot: Parsed[Snapshot],
+    policy: Policy,
+    signers: Sequence[Signer],
+    now: datetime,
+    at_least: int,
 ) -> Parsed[Timestamp]:
-    version = signed.timestamp.signed.version + 1 if signed.timestamp else 1
+    version = max(at_least, signed.timestamp.signed.version + 1 if signed.timestamp else 1)
     issued = now.replace(microsecond=0)
     timestamp = Timestamp(
         version=version,

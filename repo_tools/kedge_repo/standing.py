@@ -24,7 +24,7 @@ from kedge_repo.request import Request, TargetChange
 from kedge_repo.signed import SignedMetadata
 from kedge_repo.workspace import POLICY_FILE, Workspace
 
-__all__ = ["Standing", "choose_event", "open_roles", "read_signed", "stand"]
+__all__ = ["Standing", "choose_event", "open_roles", "read_signed", "signed_view", "stand"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +155,24 @@ def stand(workspace: Workspace, event: str | None = None, *, signed: SignedMetad
         policy_text=text,
         keys={name: keys[name] for name in policy.keyholders},
         owners=owners,
+    )
+
+
+def signed_view(workspace: Workspace, now: datetime) -> View:
+    """What a plan starts from where no open event counts: what is signed, and the policy and keys as they are.
+
+    Raises:
+        InputError: a file is missing or malformed.
+        VerificationError: the signed metadata does not verify.
+    """
+    policy = workspace.policy()
+    return View(
+        signed=read_signed(workspace),
+        policy=policy,
+        policy_text=workspace.policy_text(),
+        keys=workspace.keys(policy),
+        now=now,
+        read_target=workspace.target,
     )
 
 

@@ -119,6 +119,11 @@ def test_the_answer_of_an_audit_fits_its_schema(run: Run, maintained: Maintained
     assert schemas.faults("audit", run("kedge_repo", "audit", repository, "--as-of", at, exit_code=5)) == []
 
 
+def test_the_answer_of_a_recovery_fits_its_schema(run: Run, maintained: Maintained) -> None:
+    line = ["recover", "-w", maintained.workspace.root, "--lost", "alice", "--stolen", "ci", "--rehearse"]
+    assert schemas.faults("recovery", run("kedge_repo", *line)) == []
+
+
 def test_the_answer_of_a_lint_fits_its_schema(run: Run, maintained: Maintained, tmp_path: Path) -> None:
     document = tmp_path / "keys.json"
     document.write_text('{"keys": []}')

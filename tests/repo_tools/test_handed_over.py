@@ -17,7 +17,7 @@ from tuf.ngclient import Updater
 from tuf.ngclient.config import UpdaterConfig
 
 from conftest import Require
-from kedge_repo.publish.replay import _MemoryFetcher
+from kedge_repo.publish.replay import MemoryFetcher
 from repo_tools.ceremony import NPM, contents
 from repo_tools.conftest import PIN, SshAgent, Token
 from repo_tools.machine import Machine
@@ -155,7 +155,7 @@ def read_by_python_tuf(public: Path, root: Path, folder: Path) -> None:
         "memory://published/metadata/",
         str(folder / "downloads"),
         "memory://published/targets/",
-        fetcher=_MemoryFetcher(contents(public)),
+        fetcher=MemoryFetcher(contents(public)),
         bootstrap=root.read_bytes(),
         config=UpdaterConfig(),
     )

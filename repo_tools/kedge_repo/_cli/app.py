@@ -9,7 +9,22 @@ import typer
 
 from kedge._version import __version__
 from kedge.errors import ExitCode, KedgeError
-from kedge_repo._cli import audit, bins, event, forecast, init, key, lint, online, publish, role, sign, status, target
+from kedge_repo._cli import (
+    audit,
+    bins,
+    event,
+    forecast,
+    init,
+    key,
+    lint,
+    online,
+    publish,
+    recover,
+    role,
+    sign,
+    status,
+    target,
+)
 from kedge_repo._cli.output import answer, report, say
 
 __all__ = ["app", "run"]
@@ -37,6 +52,7 @@ app.command("sign")(sign.sign)
 app.command("online")(online.online)
 app.command("publish")(publish.publish)
 app.command("forecast")(forecast.forecast)
+app.command("recover")(recover.recover)
 app.command("audit")(audit.audit)
 
 

@@ -28,6 +28,12 @@ def online(
         list[str] | None,
         typer.Option("--key", metavar="URI", help="An online key (default: the locations that the policy has)."),
     ] = None,
+    at_least: Annotated[
+        int,
+        typer.Option(
+            "--at-least", metavar="N", min=1, max=999_999_999, help="The lowest version: above what a thief has taken."
+        ),
+    ] = 1,
     passphrase_fd: PassphraseFd = None,
     unencrypted: AllowUnencrypted = False,
     folder: WorkspaceFolder = None,
@@ -39,7 +45,7 @@ def online(
         signers = tuple(open_signer(uri, secret, protection=protection) for uri in key)
     else:
         signers = open_keyholders(workspace, online_keyholders(workspace), secret, protection=protection)
-    made = sign_online(workspace, signers, now=present())
+    made = sign_online(workspace, signers, now=present(), at_least=at_least)
     if made.bins:
         say(f"{made.bins} bins signed again")
     if made.bins_due:

@@ -26,7 +26,16 @@ from kedge.errors import FetchError, Reason, Refusal, VerificationError
 from kedge.workflow import MISSING, Accepted, Answer, Fetch, Missing, Recall, Workflow
 from kedge_repo.publish.files import PublishedFiles
 
-__all__ = ["READERS", "Reader", "read_with_kedge", "read_with_python_tuf", "replay", "target_as_published"]
+__all__ = [
+    "MEMORY_BASE",
+    "READERS",
+    "MemoryFetcher",
+    "Reader",
+    "read_with_kedge",
+    "read_with_python_tuf",
+    "replay",
+    "target_as_published",
+]
 
 
 class Reader(Protocol):
@@ -50,7 +59,7 @@ class Reader(Protocol):
 R = TypeVar("R")
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-_BASE = "memory://published/"
+MEMORY_BASE = "memory://published/"
 
 
 def replay(files: PublishedFiles, *, now: datetime, readers: Mapping[str, Reader]) -> int:
@@ -156,10 +165,10 @@ def read_with_python_tuf(
         try:
             updater = Updater(
                 str(metadata),
-                f"{_BASE}metadata/",
+                f"{MEMORY_BASE}metadata/",
                 str(downloads),
-                f"{_BASE}targets/",
-                fetcher=_MemoryFetcher(files),
+                f"{MEMORY_BASE}targets/",
+                fetcher=MemoryFetcher(files),
                 bootstrap=initial_root,
             )
             updater.refresh()
@@ -180,12 +189,15 @@ def _found(updater: Updater, path: str) -> TargetFile:
     return target
 
 
-class _MemoryFetcher(FetcherInterface):
+class MemoryFetcher(FetcherInterface):
+    """Answers python-tuf out of ``files``, below ``memory://published/``."""
+
     def __init__(self, files: Mapping[str, bytes]) -> None:
+        """Answer out of ``files``, by path."""
         self._files = files
 
     def _fetch(self, url: str) -> Iterator[bytes]:
-        data = self._files.get(unquote(url.removeprefix(_BASE)))
+        data = self._files.get(unquote(url.removeprefix(MEMORY_BASE)))
         if data is None:
             raise DownloadHTTPError(f"{url} is not there", 404)
         return iter([data])

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from tuf.api.metadata import Timestamp
+from tuf.api.metadata import Root, Timestamp
 
 from kedge.errors import InputError, VerificationError
-from kedge.metadata import parse
+from kedge.metadata import count_signatures, parse
 from kedge_repo.publish.destination import Destination, Held, Overlay, ours_is_behind
 from kedge_repo.publish.files import TIMESTAMP_PATH, PublishedFiles
 from kedge_repo.publish.present import listed_at
@@ -165,9 +165,13 @@ def _check_not_behind(files: PublishedFiles, destination: Destination, present: 
     """
     place = destination.place(TIMESTAMP_PATH)
     try:
-        version = parse(present.data, Timestamp, file=place).signed.version
+        parsed = parse(present.data, Timestamp, file=place)
     except VerificationError as error:
         raise InputError(error.message, hint="what is there is no timestamp: look who wrote it") from error
+    root, version = parse(files.roots[-1], Root, file="newest root"), parsed.signed.version
+    # By a key that the newest root has replaced: with that root, clients forget its version (TUF 1.0.34 §5.3.11).
+    if not count_signatures(root.signed, Timestamp.type, parsed).met:
+        version = 0
     if version > files.timestamp_version or (version == files.timestamp_version and present.data != files.timestamp):
         raise ours_is_behind(place, f"is version {version}, and this workspace's is {files.timestamp_version}")
     there: set[str] = set()
