@@ -1,0 +1,68 @@
+"""Every command that a page of the documentation shows is run, and what it shows must come out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import Require
+from docs.pages import Page, matches, play
+
+TUTORIALS = ("maintainer", "verifier")
+
+
+@pytest.fixture
+def environment(tmp_path: Path, require: Require) -> dict[str, str]:
+    """A person's own machine: a home, a terminal of a hundred columns, and kedge on the PATH."""
+    require(shutil.which("bash"), "bash is not installed")
+    require(shutil.which("openssl"), "openssl is not installed")
+    commands = Path(sys.executable).parent
+    require((commands / "kedge-repo").exists(), "the commands are not installed")
+    kept = {name: value for name, value in os.environ.items() if name in ("LANG", "LC_ALL", "TZ")}
+    folders = {name: str(tmp_path / "home" / name.lower()) for name in ("KEDGE_STATE_DIR", "KEDGE_CONFIG_DIR")}
+    (tmp_path / "home").mkdir()
+    path = f"{commands}{os.pathsep}{os.environ['PATH']}"
+    return {**kept, **folders, "HOME": str(tmp_path / "home"), "PATH": path, "TERM": "dumb", "COLUMNS": "100"}
+
+
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_a_tutorial_does_what_it_shows(
+    name: str, repository: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    page = Page.read((repository / "docs" / "tutorials" / f"{name}.md").read_text())
+    folder = tmp_path / "reader"
+    folder.mkdir()
+    outcomes = play(page, folder, environment)
+    for done, following in zip(outcomes, [*page.commands[1:], None], strict=False):
+        place = f"{name}.md:{done.command.line}: $ {done.command.text}"
+        may_fail = following is not None and following.asks_for_status
+        assert may_fail or done.status == 0, f"{place}\nexit status {done.status}\n{done.output}"
+        if done.command.expected is not None:
+            assert matches(done.command.expected, done.output), f"{place}\n{done.output}"
+    assert len(outcomes) == len(page.commands)
+
+
+def test_every_tutorial_is_run(repository: Path) -> None:
+    assert {path.stem for path in (repository / "docs" / "tutorials").glob("*.md")} == set(TUTORIALS)
+
+
+@pytest.mark.parametrize(
+    ("expected", "output", "same"),
+    [
+        ("a\nb", "a\nb", True),
+        ("a\n...\nc", "a\nb\nb\nc", True),
+        ("a\n...\nc", "a\nc", True),
+        ("a\n...", "a\nb\nc", True),
+        ("...\nc", "a\nb\nc", True),
+        ("code: ...", "code: XYZ", True),
+        ("a", "b", False),
+        ("a\n...\nc", "a\nb", False),
+        ("a", "a\nb", False),
+    ],
+)
+def test_three_dots_stand_for_anything_and_all_else_for_itself(expected: str, output: str, same: bool) -> None:
+    assert matches(expected, output) is same
