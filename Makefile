@@ -61,6 +61,14 @@ format: $(VENV)/.developing ## let ruff lay the code out
 build: $(VENV)/.developing ## make dist/*.whl and dist/*.tar.gz
 	$(BIN)/python -m build
 
+.PHONY: docs reference
+reference: $(VENV)/.installed ## write the pages of docs/reference that come from the code
+	$(BIN)/python docs/reference/generate.py
+
+docs: $(VENV)/.installed ## build the pages into site/ with mkdocs-material
+	@test -x $(RELEASE)/docs/bin/mkdocs || { $(PYTHON) -m venv $(RELEASE)/docs && $(RELEASE)/docs/bin/python -m pip install --quiet --disable-pip-version-check 'mkdocs-material>=9.6'; }
+	@NO_MKDOCS_2_WARNING=1 $(RELEASE)/docs/bin/mkdocs build --quiet --strict && echo "site/index.html"
+
 # What a release consists of: two builds that agree to the byte, and a bill of materials (CycloneDX) of what an
 # installation with the extra "cli" brings.
 release: build ## build again, compare, and write dist/kedge.cdx.json, the bill of materials

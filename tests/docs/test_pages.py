@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -44,6 +45,12 @@ def test_a_tutorial_does_what_it_shows(
         if done.command.expected is not None:
             assert matches(done.command.expected, done.output), f"{place}\n{done.output}"
     assert len(outcomes) == len(page.commands)
+
+
+def test_the_pages_that_come_from_the_code_say_what_it_says(repository: Path) -> None:
+    line = [sys.executable, str(repository / "docs" / "reference" / "generate.py"), "--check"]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_every_tutorial_is_run(repository: Path) -> None:

@@ -16,7 +16,7 @@ from kedge._cli.output import answer, report
 from kedge._cli.plugins import CommandGroup, VerifierGroup
 from kedge.errors import ExitCode, KedgeError
 
-__all__ = ["run"]
+__all__ = ["application", "run"]
 
 PLAIN: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
 
@@ -61,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not end in a traceback
     try:
-        get_command(_application()).main(list(arguments), prog_name="kedge")
+        get_command(application()).main(list(arguments), prog_name="kedge")
     except KedgeError as error:
         report(error)
         return error.exit_code
@@ -72,7 +72,8 @@ def run(arguments: Sequence[str]) -> int:
     return ExitCode.DONE
 
 
-def _application() -> typer.Typer:
+def application() -> typer.Typer:
+    """Put the command together."""
     app = typer.Typer(
         cls=CommandGroup,
         help=HELP,
