@@ -69,8 +69,8 @@ def errors_page() -> str:
                 tree.replace("::\n\n", "```text\n").replace("\n\nInvariants:", "\n```\n\nInvariants:"),
                 "## Exit codes\n\n| code | name |\n|---|---|\n" + "\n".join(codes),
                 "Where several hold, the order is 3, 4, 5, 1.",
-                "## Reasons of a refusal\n\nThe values of `reason` in `--json` answers and evidence, and the modules that "
-                "give them.\n\n| reason | given by |\n|---|---|\n" + "\n".join(reasons),
+                "## Reasons of a refusal\n\nThe values of `reason` in `--json` answers and evidence, and the modules "
+                "that give them.\n\n| reason | given by |\n|---|---|\n" + "\n".join(reasons),
             ]
         )
         + "\n"
