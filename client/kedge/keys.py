@@ -70,12 +70,16 @@ class TimeBasis(StrEnum):
 
 
 class KeyFormat(StrEnum):
-    """How a key's bytes are laid out. ``RAW`` leaves it to the algorithm: one that this kedge does not know."""
+    """How a key's bytes are laid out. ``RAW`` leaves it to the algorithm: one that this kedge does not know.
+
+    ``CERTIFICATE_SHA256`` is no key but the digest of a certificate, which whoever signs brings along.
+    """
 
     SPKI_DER = "spki-der"
     OPENPGP = "openpgp"
     X509_DER = "x509-der"
     VKEY = "vkey"
+    CERTIFICATE_SHA256 = "certificate-sha256"
     RAW = "raw"
 
 
@@ -96,7 +100,9 @@ class RegistryKey:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the key's bytes, as hexadecimal digits."""
+        """SHA-256 of the key's bytes, or of the certificate that they are the digest of, as hexadecimal digits."""
+        if self.format is KeyFormat.CERTIFICATE_SHA256:
+            return self.material.hex()
         return hashlib.sha256(self.material).hexdigest()
 
     @property
