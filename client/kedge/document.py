@@ -138,7 +138,11 @@ def parse_time(text: str) -> datetime:
 
 
 class Fields:
-    """A reader of one table (a JSON object or a TOML table), which knows where it stands in the document."""
+    """A reader of one table (a JSON object or a TOML table), which knows where it stands in the document.
+
+    Raises (each of its readers):
+        DocumentError: the field is missing, or is not what was asked for; the path leads to it.
+    """
 
     __slots__ = ("_inside", "_path", "_table", "_taken")
 

@@ -10,7 +10,10 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
+import grimp
 import pytest
+
+import kedge
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = {"kedge": REPOSITORY / "client" / "kedge", "kedge_repo": REPOSITORY / "repo_tools" / "kedge_repo"}
@@ -18,6 +21,7 @@ MODULES = sorted(file for folder in PACKAGES.values() for file in folder.rglob("
 
 MAX_MODULE_LINES = 300
 MAX_FUNCTION_LINES = 40
+MAX_PUBLIC_NAMES = 15
 VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "base", "misc"}
 
 # A key as PEM holds it, in a file of its own or inside a text with escaped line ends.
@@ -155,6 +159,47 @@ def test_the_search_for_private_keys_finds_one() -> None:
     for line_end in (b"\n", b"\r\n", b"\\n"):
         for kind in (b"PRIVATE KEY", b"ENCRYPTED PRIVATE KEY", b"OPENSSH PRIVATE KEY"):
             assert PRIVATE_KEY.search(dashes + b"BEGIN " + kind + dashes + line_end + body)
+
+
+@pytest.mark.parametrize("module", [file for file in MODULES if is_public(file)], ids=name_of)
+def test_a_public_callable_says_what_it_raises(module: Path) -> None:
+    silent = []
+    for owner in ast.walk(ast.parse(module.read_bytes())):
+        if not isinstance(owner, ast.Module | ast.ClassDef) or getattr(owner, "name", "").startswith("_"):
+            continue
+        said_for_all = "Raises" in (ast.get_docstring(owner) or "") if isinstance(owner, ast.ClassDef) else False
+        for each in owner.body:
+            if not isinstance(each, ast.FunctionDef) or each.name.startswith("_") or said_for_all:
+                continue
+            if any(raised(each)) and "Raises" not in (ast.get_docstring(each) or ""):
+                silent.append(each.name)
+    assert silent == []
+
+
+def raised(function: ast.FunctionDef) -> Iterator[ast.Raise]:
+    """What a function raises by itself, not counting what is raised again or inside other functions."""
+    left: list[ast.AST] = list(function.body)
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            continue
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            yield node
+        left += ast.iter_child_nodes(node)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    # Imports inside functions count as well: what can only be read together is one module.
+    graph = grimp.build_graph("kedge", "kedge_repo")
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    while free := [module for module, needed in imports.items() if not needed & imports.keys()]:
+        for module in free:
+            del imports[module]
+    assert {module: needed & imports.keys() for module, needed in imports.items()} == {}
+
+
+def test_the_library_offers_no_more_names_than_one_remembers() -> None:
+    assert len(kedge.__all__) <= MAX_PUBLIC_NAMES
 
 
 def test_the_arrows_between_the_modules_are_kept() -> None:

@@ -13,8 +13,8 @@ from kedge.bundle.packing import Bundle, Carried, unpack
 from kedge.errors import FetchError
 from kedge.state import sha256_hex
 from kedge.steps import MISSING, Area, Fetch, Missing
-from kedge.transport import Deadline
 from kedge.transport.directory import too_large
+from kedge.transport.source import Deadline
 
 __all__ = ["BundleTransport", "read_bundle_file"]
 

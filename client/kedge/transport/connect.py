@@ -22,7 +22,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from kedge.errors import InputError
-from kedge.transport import Mirror, is_loopback
+from kedge.transport.source import Mirror, is_loopback
 
 __all__ = ["Sockets", "credentials", "open_pool"]
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from kedge.errors import FetchError, Reason, Refusal, VerificationError
 from kedge.steps import MISSING, Area, Fetch, Missing
-from kedge.transport import Deadline, Mirror
+from kedge.transport.source import Deadline, Mirror
 
 __all__ = ["DirectoryTransport"]
 

@@ -29,10 +29,10 @@ from urllib3.exceptions import HTTPError
 from kedge._version import __version__
 from kedge.errors import FetchError, KedgeError
 from kedge.steps import MISSING, Area, Fetch, Missing
-from kedge.transport import Deadline, Mirror
 from kedge.transport.connect import Sockets, credentials, open_pool
 from kedge.transport.directory import too_large
 from kedge.transport.faults import explain, is_final, redirected, refused_status, too_late, too_slow
+from kedge.transport.source import Deadline, Mirror
 
 __all__ = ["HttpLimits", "HttpTransport"]
 

@@ -23,7 +23,7 @@ from typing import Final
 
 from kedge.errors import FetchError, KedgeError, Reason, Refusal, StoreError, VerificationError
 from kedge.steps import MISSING, Fetch, Judge, Merit, Missing
-from kedge.transport import Deadline, Transport
+from kedge.transport.source import Deadline, Transport
 
 __all__ = ["PATIENCE_S", "MirrorsTransport"]
 

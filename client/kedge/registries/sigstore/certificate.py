@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING
 from kedge.document import format_time
 from kedge.errors import Reason, VerificationError
 from kedge.keys import KeySet
-from kedge.registries.sigstore.document import CERTIFICATE_LOG, authority_id
+from kedge.registries.sigstore.document import authority_id
 from kedge.registries.sigstore.faults import Part, refuse
 from kedge.registries.sigstore.trustedroot import Authority, TrustedRoot
+from kedge.registries.sigstore.usages import CERTIFICATE_LOG
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate

@@ -23,14 +23,11 @@ from kedge.errors import InputError
 from kedge.findings import Finding
 from kedge.keys import ALGORITHMS, KeyFormat, KeySet, KeyStatus, RegistryKey, TimeBasis
 from kedge.registries.sigstore.trustedroot import Authority, Log, TrustedRoot
+from kedge.registries.sigstore.usages import CERTIFICATE_LOG, ISSUER, LOG, TIMESTAMPER
 from kedge.registry import NoKeysError, read_custom
 
-__all__ = ["CERTIFICATE_LOG", "ISSUER", "LOG", "SIGNING_CONFIG", "TIMESTAMPER", "Sigstore", "authority_id", "log_id"]
+__all__ = ["SIGNING_CONFIG", "Sigstore", "authority_id", "log_id"]
 
-LOG = "sigstore:tlog"
-CERTIFICATE_LOG = "sigstore:ctlog"
-ISSUER = "sigstore:ca"
-TIMESTAMPER = "sigstore:tsa"
 SIGNING_CONFIG = "signing_config.v0.2.json"
 _INSTANCE = r"sigstore(/[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?)?"
 

@@ -26,8 +26,8 @@ from kedge.keylog.note import Note
 from kedge.keylog.tree import check_inclusion, leaf_hash
 from kedge.keys import KeySet
 from kedge.registries.sigstore.bundle import Bundle, Entry, Envelope, InclusionProof, MessageSignature
-from kedge.registries.sigstore.document import LOG
 from kedge.registries.sigstore.faults import Part, reading, refuse
+from kedge.registries.sigstore.usages import LOG
 
 __all__ = ["check_body", "check_log"]
 

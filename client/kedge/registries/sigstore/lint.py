@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from kedge.document import format_time
 from kedge.findings import Finding, Severity
 from kedge.keys import KeySet, KeyStatus, RegistryKey
-from kedge.registries.sigstore.document import CERTIFICATE_LOG, ISSUER, LOG, TIMESTAMPER
 from kedge.registries.sigstore.trustedroot import MEDIA_TYPES, TrustedRoot
+from kedge.registries.sigstore.usages import CERTIFICATE_LOG, ISSUER, LOG, TIMESTAMPER
 
 __all__ = ["lint"]
 

@@ -17,7 +17,7 @@ from kedge.errors import InputError
 from kedge.findings import Severity
 from kedge.keys import KeySet, KeyStatus, TimeBasis
 from kedge.registries.sigstore import Sigstore
-from kedge.registries.sigstore.document import CERTIFICATE_LOG, ISSUER, LOG, TIMESTAMPER
+from kedge.registries.sigstore.usages import CERTIFICATE_LOG, ISSUER, LOG, TIMESTAMPER
 from kedge.registry import NoKeysError, Registry, find_registry
 
 NOW = datetime(2026, 8, 22, tzinfo=UTC)
