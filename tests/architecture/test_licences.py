@@ -51,7 +51,7 @@ def stated(package: str) -> str:
     """What a package says of its licence: an SPDX expression, a text or classifiers."""
     about = metadata.metadata(package)
     classifiers = [each for each in about.get_all("Classifier") or () if each.startswith("License ::")]
-    return about.get("License-Expression") or "; ".join(classifiers) or about.get("License") or ""
+    return "; ".join([*(about.get_all("License-Expression") or ()), *classifiers, *(about.get_all("License") or ())])
 
 
 @pytest.mark.parametrize("package", PACKAGES)
