@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from tuf.api.metadata import MetaFile, Root, Signed, Snapshot, TargetFile, Targets
 
 __all__ = [
+    "STRONG_DIGESTS",
     "Freshness",
     "accept_role",
     "accept_root",
@@ -58,9 +59,7 @@ __all__ = [
 ]
 
 # Digests that collisions are known for prove nothing; a file needs at least one of these, and all that are listed.
-_STRONG_DIGESTS = frozenset(
-    {"sha256", "sha384", "sha512", "sha3_256", "sha3_384", "sha3_512", "blake2b", "blake2b-256"}
-)
+STRONG_DIGESTS = frozenset({"sha256", "sha384", "sha512", "sha3_256", "sha3_384", "sha3_512", "blake2b", "blake2b-256"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -399,7 +398,7 @@ def _content_fault(meta: MetaFile | TargetFile, data: bytes) -> tuple[str, str] 
     if meta.length is not None and len(data) != meta.length:
         return f"{meta.length} bytes", f"{len(data)}"
     hashes = meta.hashes or {}
-    if hashes and not _STRONG_DIGESTS & set(hashes):
+    if hashes and not STRONG_DIGESTS & set(hashes):
         return f"a digest such as sha256 among those listed ({', '.join(sorted(hashes))})", "none"
     try:
         meta.verify_length_and_hashes(data)

@@ -22,8 +22,8 @@ __all__ = ["blaming", "locked", "make_folder", "read_file", "sync", "write_file"
 
 
 @contextmanager
-def blaming(folder: Path) -> Iterator[None]:
-    """Turn an ``OSError`` of a write below ``folder`` into a ``StoreError``.
+def blaming(folder: Path, *, otherwise: str = "set KEDGE_STATE_DIR to another folder") -> Iterator[None]:
+    """Turn an ``OSError`` of a write below ``folder`` into a ``StoreError``; ``otherwise`` is what else can be done.
 
     Raises:
         StoreError: the block raised ``OSError``.
@@ -34,7 +34,7 @@ def blaming(folder: Path) -> Iterator[None]:
         where = error.filename or folder
         raise StoreError(
             f"{where}: cannot be written: {(error.strerror or str(error)).lower()}",
-            hint=f"make room or mend the permissions below {folder}, or set KEDGE_STATE_DIR to another folder",
+            hint=f"make room or mend the permissions below {folder}, or {otherwise}",
         ) from error
 
 

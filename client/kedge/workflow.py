@@ -71,6 +71,7 @@ __all__ = [
     "opening",
     "refresh",
     "restore",
+    "target_paths",
     "update_role",
 ]
 
@@ -190,7 +191,7 @@ def download(found: Found) -> Workflow[bytes]:
     if isinstance(held, bytes) and checks.content_matches(target, held):
         return held
     # §5.7.1 with consistent snapshots a digest stands before the file's name
-    path = _target_path(target, consistent=bool(found.state.root.consistent_snapshot))
+    path, *_ = target_paths(target, consistent=bool(found.state.root.consistent_snapshot))
     check = partial(checks.check_target, target)
     data = yield from _fetch(Fetch(Area.TARGETS, path, target.length, judge=_passing(check)))
     check(data)
@@ -373,13 +374,27 @@ def _fetch(request: Fetch) -> Workflow[bytes]:
     )
 
 
-def _target_path(target: TargetFile, *, consistent: bool) -> str:
+def target_paths(target: TargetFile, *, consistent: bool) -> tuple[str, ...]:
+    """The paths, below the repository's targets, under which clients ask for a target; the first is what we ask for.
+
+    With consistent snapshots a digest stands before the name. Which one, where several are listed, clients decide
+    differently: ours takes sha256, others the first.
+
+    Raises:
+        VerificationError: the target's path leads out of the repository.
+    """
+    if not consistent:
+        return (_quoted_path(target, None),)
+    first = next(iter(target.hashes.values()))
+    return tuple(_quoted_path(target, digest) for digest in dict.fromkeys((target.hashes.get("sha256", first), first)))
+
+
+def _quoted_path(target: TargetFile, digest: str | None) -> str:
     segments = target.path.split("/")
     if any(segment in ("", ".", "..") for segment in segments) or "\0" in target.path:
         refusal = Refusal(reason=Reason.PATH, file=target.path, expected="a path below the repository's targets")
         raise VerificationError(f"{target.path!r}: is not a path below the repository's targets", refusal=refusal)
-    if consistent:
-        digest = target.hashes.get("sha256") or next(iter(target.hashes.values()))
+    if digest is not None:
         segments[-1] = f"{digest}.{segments[-1]}"
     return "/".join(quote(segment, safe="") for segment in segments)
 

@@ -30,6 +30,7 @@ from kedge.lockfile import Lock
 from kedge.memory import read_record
 from kedge.registries.npm import NPM
 from kedge.state import StateRecord
+from kedge.sync.folder import MirrorRecord
 from kedge_repo.bins import BinIndex
 from kedge_repo.catalogue import CatalogueEntry
 from kedge_repo.event import EventIndex
@@ -157,6 +158,7 @@ FORMATS: dict[str, Format] = {
         },
     ),
     "bundle": Format(example=EXAMPLES["bundle"], read=Manifest.from_json, beyond=CALENDAR),
+    "mirror": Format(example=EXAMPLES["mirror"], read=MirrorRecord.from_bytes, beyond=CALENDAR),
     "lock": Format(example=EXAMPLES["lock"], read=Lock.from_bytes, beyond=CALENDAR),
     "policy": Format(
         example=EXAMPLES["policy"],

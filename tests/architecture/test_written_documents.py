@@ -86,6 +86,11 @@ def test_an_answer_of_the_client_fits_its_schema(run: Run, name: str, arguments:
     assert schemas.faults(name, run("kedge", *arguments.split())) == []
 
 
+def test_a_copy_and_what_is_said_of_it_fit_their_schemas(run: Run, machine: Path) -> None:
+    assert schemas.faults("mirror-report", run("kedge", "mirror", "sync", machine / "copy")) == []
+    assert schemas.faults("mirror", json.loads((machine / "copy" / ".kedge-mirror.json").read_bytes())) == []
+
+
 def test_a_bundle_and_what_is_said_of_it_fit_their_schemas(run: Run, machine: Path) -> None:
     file = machine / "whole.kedge"
     answers = [run("kedge", "bundle", verb, file) for verb in ("create", "inspect", "verify", "apply")]

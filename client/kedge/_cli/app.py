@@ -11,7 +11,7 @@ import typer
 from typer.main import get_command
 
 from kedge import __version__
-from kedge._cli import anchor, bundle, config, corepack, doctor, export, keys, lock, refresh, status, verify
+from kedge._cli import anchor, bundle, config, corepack, doctor, export, keys, lock, mirror, refresh, status, verify
 from kedge._cli.output import answer, report
 from kedge._cli.plugins import CommandGroup, VerifierGroup
 from kedge.errors import ExitCode, KedgeError
@@ -26,6 +26,7 @@ GROUPS: dict[str, tuple[str, Mapping[str, Callable[..., None]]]] = {
     "bundle": (bundle.HELP, bundle.COMMANDS),
     "corepack": (corepack.HELP, corepack.COMMANDS),
     "config": (config.HELP, config.COMMANDS),
+    "mirror": (mirror.HELP, mirror.COMMANDS),
 }
 
 # Commands that run another one.

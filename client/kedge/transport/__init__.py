@@ -7,6 +7,15 @@ A transport answers a :class:`~kedge.steps.Fetch` with the file's bytes or with 
 from __future__ import annotations
 
 from kedge.transport.opening import BUNDLE_SUFFIX, open_mirror, open_mirrors
-from kedge.transport.source import Deadline, Mirror, Transport, is_loopback
+from kedge.transport.source import Deadline, Mirror, ReadableMirror, Transport, is_loopback
 
-__all__ = ["BUNDLE_SUFFIX", "Deadline", "Mirror", "Transport", "is_loopback", "open_mirror", "open_mirrors"]
+__all__ = [
+    "BUNDLE_SUFFIX",
+    "Deadline",
+    "Mirror",
+    "ReadableMirror",
+    "Transport",
+    "is_loopback",
+    "open_mirror",
+    "open_mirrors",
+]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 from kedge.bundle.held import Held
@@ -19,6 +20,8 @@ from kedge.transport.source import Deadline
 __all__ = ["BundleTransport", "read_bundle_file"]
 
 MAX_FILE_BYTES = 600_000_000
+
+R = TypeVar("R")
 
 
 class BundleTransport:
@@ -62,6 +65,16 @@ class BundleTransport:
         if len(data) > request.max_bytes:
             raise too_large(f"{self.source}: {request.path}", request.max_bytes)
         return data
+
+    def read(self, request: Fetch, deadline: Deadline, consume: Callable[[Iterator[bytes]], R]) -> R | Missing:
+        """Hand one file to ``consume``, in one piece.
+
+        Raises:
+            FetchError: the bundle cannot be read.
+            VerificationError: as :meth:`get`.
+        """
+        data = self.get(request, deadline)
+        return data if isinstance(data, Missing) else consume(iter((data,)))
 
     def close(self) -> None:
         """Let go of what was read."""

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO, Final, TypeVar
 from urllib.parse import unquote
 
 from kedge.errors import FetchError, Reason, Refusal, VerificationError
 from kedge.steps import MISSING, Area, Fetch, Missing
 from kedge.transport.source import Deadline, Mirror
 
-__all__ = ["DirectoryTransport"]
+__all__ = ["DirectoryTransport", "file_name", "too_large"]
+
+_PIECE_BYTES: Final = 1 << 20
+
+R = TypeVar("R")
 
 
 class DirectoryTransport:
@@ -36,21 +41,35 @@ class DirectoryTransport:
     def begin(self, requests: Sequence[Fetch], deadline: Deadline) -> None:
         """A folder answers at once."""
 
-    def get(self, request: Fetch, deadline: Deadline) -> bytes | Missing:  # noqa: ARG002 a folder answers at once
+    def get(self, request: Fetch, deadline: Deadline) -> bytes | Missing:
         """Read one file.
 
         Raises:
             FetchError: the folder is not there, or the file cannot be read.
             VerificationError: the file is longer than allowed.
         """
+        return self.read(request, deadline, b"".join)
+
+    def read(
+        self,
+        request: Fetch,
+        deadline: Deadline,  # noqa: ARG002 a folder answers at once
+        consume: Callable[[Iterator[bytes]], R],
+    ) -> R | Missing:
+        """Read one file in pieces.
+
+        Raises:
+            FetchError: the folder is not there, or the file cannot be read.
+            VerificationError: the file is longer than allowed.
+        """
         base = self._areas[request.area]
-        path = base.joinpath(*map(_file_name, request.path.split("/")))
+        path = base.joinpath(*map(file_name, request.path.split("/")))
         try:
             # Without O_NONBLOCK, a named pipe in the folder would be waited for as long as nobody writes to it.
             with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 a descriptor
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise FetchError(f"{path}: is no regular file")
-                data = file.read(request.max_bytes + 1)
+                return consume(_pieces(file, path, request.max_bytes))
         except (FileNotFoundError, NotADirectoryError):
             if not base.is_dir():
                 raise FetchError(f"{base}: there is no such folder", hint="check the mirror's path") from None
@@ -58,15 +77,21 @@ class DirectoryTransport:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise FetchError(f"{path}: cannot be read: {reason.lower()}") from error
-        if len(data) > request.max_bytes:
-            raise too_large(str(path), request.max_bytes)
-        return data
 
     def close(self) -> None:
         """Nothing is held open."""
 
 
-def _file_name(segment: str) -> str:
+def _pieces(file: BinaryIO, path: Path, max_bytes: int) -> Iterator[bytes]:
+    size = 0
+    while piece := file.read(min(_PIECE_BYTES, max_bytes + 1 - size)):
+        size += len(piece)
+        if size > max_bytes:
+            raise too_large(str(path), max_bytes)
+        yield piece
+
+
+def file_name(segment: str) -> str:
     """One segment of a quoted path as one file name: plain where that is one, as it is where it would be more."""
     plain = unquote(segment)
     return segment if plain in ("", ".", "..") or "/" in plain or "\0" in plain else plain

@@ -14,13 +14,13 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
@@ -32,7 +32,7 @@ from kedge.steps import MISSING, Area, Fetch, Missing
 from kedge.transport.connect import Sockets, credentials, open_pool
 from kedge.transport.directory import too_large
 from kedge.transport.faults import explain, is_final, redirected, refused_status, too_late, too_slow
-from kedge.transport.source import Deadline, Mirror
+from kedge.transport.source import CONNECTIONS, Deadline, Mirror
 
 __all__ = ["HttpLimits", "HttpTransport"]
 
@@ -41,6 +41,8 @@ _CHUNK_BYTES: Final = 65_536
 _DRAIN_BYTES: Final = 65_536
 _RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,7 @@ class HttpLimits:
     rate_grace_s: float = 10.0
     attempts: int = 4
     redirects: int = 3
-    connections: int = 8
+    connections: int = CONNECTIONS
 
 
 class HttpTransport:
@@ -105,6 +107,15 @@ class HttpTransport:
             self._sockets.shut()
             raise too_late(self._url(request), deadline.seconds) from None
 
+    def read(self, request: Fetch, deadline: Deadline, consume: Callable[[Iterator[bytes]], R]) -> R | Missing:
+        """Hand one file to ``consume`` in pieces; many threads may do so at once.
+
+        Raises:
+            FetchError: it cannot be had by the deadline.
+            VerificationError: it is longer than allowed, or the server redirects to another origin.
+        """
+        return self._get(request, deadline, consume)
+
     def _enter(self, deadline: Deadline) -> None:
         if deadline is self._run:
             return
@@ -144,19 +155,19 @@ class HttpTransport:
 
     def _work(self, future: Future[bytes | Missing], request: Fetch, deadline: Deadline) -> None:
         try:
-            future.set_result(self._get(request, deadline))
+            future.set_result(self._get(request, deadline, b"".join))
         except (KedgeError, HTTPError, OSError, ValueError) as error:  # raised again where the answer is waited for
             future.set_exception(error)
 
     def _url(self, request: Fetch) -> str:
         return f"{self._bases[request.area]}/{request.path}"
 
-    def _get(self, request: Fetch, deadline: Deadline) -> bytes | Missing:
+    def _get(self, request: Fetch, deadline: Deadline, consume: Callable[[Iterator[bytes]], R]) -> R | Missing:
         url = self._url(request)
         for attempt in range(1, self._limits.attempts + 1):
             pause_s = min(4.0, 0.2 * 2 ** (attempt - 1)) * random.uniform(0.8, 1.2)  # noqa: S311 spreads clients out
             try:
-                return self._try(url, request.max_bytes, deadline)
+                return self._try(url, request.max_bytes, deadline, consume)
             except _RetryLaterError as error:
                 fault: KedgeError = error.fault
                 pause_s = error.after_s if error.after_s is not None else pause_s
@@ -170,12 +181,16 @@ class HttpTransport:
                 raise fault
         raise RuntimeError("unreachable: the last attempt returns or raises")
 
-    def _try(self, url: str, max_bytes: int, deadline: Deadline) -> bytes | Missing:
+    def _try(
+        self, url: str, max_bytes: int, deadline: Deadline, consume: Callable[[Iterator[bytes]], R]
+    ) -> R | Missing:
         for _ in range(self._limits.redirects + 1):
             response = self._request(url, deadline)
             try:
                 if response.status not in _REDIRECTS:
-                    return self._answer(url, response, max_bytes, deadline)
+                    return self._answer(
+                        response, self._body(url, response, max_bytes, deadline), url, deadline, consume
+                    )
                 _drain(response, deadline)
                 url = self._redirect(url, response.headers.get("Location", ""))
             except HTTPError:
@@ -211,11 +226,16 @@ class HttpTransport:
         )
 
     def _answer(
-        self, url: str, response: urllib3.BaseHTTPResponse, max_bytes: int, deadline: Deadline
-    ) -> bytes | Missing:
+        self,
+        response: urllib3.BaseHTTPResponse,
+        body: Iterator[bytes],
+        url: str,
+        deadline: Deadline,
+        consume: Callable[[Iterator[bytes]], R],
+    ) -> R | Missing:
         status = response.status
         if status == HTTPStatus.OK:
-            return self._body(url, response, max_bytes, deadline)
+            return consume(body)
         _drain(response, deadline)
         if status in (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN):
             return MISSING
@@ -224,21 +244,23 @@ class HttpTransport:
             raise _RetryLaterError(fault, _retry_after_s(response.headers))
         raise fault
 
-    def _body(self, url: str, response: urllib3.BaseHTTPResponse, max_bytes: int, deadline: Deadline) -> bytes:
-        begun, data = time.monotonic(), bytearray()
-        while chunk := response.read1(min(_CHUNK_BYTES, max_bytes + 1 - len(data))):
-            data += chunk
-            if len(data) > max_bytes:
+    def _body(
+        self, url: str, response: urllib3.BaseHTTPResponse, max_bytes: int, deadline: Deadline
+    ) -> Iterator[bytes]:
+        begun, size = time.monotonic(), 0
+        while chunk := response.read1(min(_CHUNK_BYTES, max_bytes + 1 - size)):
+            size += len(chunk)
+            if size > max_bytes:
                 response.close()
                 raise too_large(url, max_bytes)
             elapsed_s = time.monotonic() - begun
             if not deadline.remaining_s():
                 response.close()
                 raise too_late(url, deadline.seconds)
-            if elapsed_s > self._limits.rate_grace_s and len(data) < elapsed_s * self._limits.min_bytes_per_s:
+            if elapsed_s > self._limits.rate_grace_s and size < elapsed_s * self._limits.min_bytes_per_s:
                 response.close()
-                raise too_slow(url, len(data), elapsed_s)
-        return bytes(data)
+                raise too_slow(url, size, elapsed_s)
+            yield chunk
 
 
 class _RetryLaterError(Exception):

@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from kedge.bundle.held import Held, nothing_held
 from kedge.errors import InputError
-from kedge.transport.source import Mirror, Transport, is_loopback
+from kedge.transport.source import CONNECTIONS, Mirror, ReadableMirror, Transport, is_loopback
 
 __all__ = ["BUNDLE_SUFFIX", "open_mirror", "open_mirrors"]
 
@@ -29,10 +29,11 @@ def open_mirrors(mirrors: Sequence[Mirror], *, held: Held = nothing_held) -> Tra
     return MirrorsTransport([open_mirror(mirror, held=held) for mirror in mirrors])
 
 
-def open_mirror(mirror: Mirror, *, held: Held = nothing_held) -> Transport:
+def open_mirror(mirror: Mirror, *, held: Held = nothing_held, connections: int = CONNECTIONS) -> ReadableMirror:
     """Choose the transport for a mirror by its URL: ``https:``, ``http:`` on loopback, ``file:``, or a path.
 
-    A path that ends in ``.kedge`` is a bundle, any other is a folder. ``held`` gives what a bundle may stand on.
+    A path that ends in ``.kedge`` is a bundle, any other is a folder. ``held`` gives what a bundle may stand on,
+    ``connections`` bounds those that are open at once.
 
     Raises:
         InputError: the URL is none of these, or a file that the mirror names cannot be used.
@@ -40,9 +41,9 @@ def open_mirror(mirror: Mirror, *, held: Held = nothing_held) -> Transport:
     parts = urlsplit(mirror.url)
     if parts.scheme in ("https", "http"):
         _check_url(mirror, parts)
-        from kedge.transport.http import HttpTransport
+        from kedge.transport.http import HttpLimits, HttpTransport
 
-        return HttpTransport(mirror)
+        return HttpTransport(mirror, limits=HttpLimits(connections=connections))
     if "://" in mirror.url and parts.scheme != "file":
         raise InputError(f"{mirror.url}: a mirror is an https URL, a file URL or a path, not {parts.scheme}:")
     path = Path(unquote(parts.path) if parts.scheme == "file" else mirror.url)

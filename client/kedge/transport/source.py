@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol, TypeVar
 
 from kedge.steps import Fetch, Missing
 
-__all__ = ["Deadline", "Mirror", "Transport", "is_loopback"]
+__all__ = ["CONNECTIONS", "Deadline", "Mirror", "ReadableMirror", "Transport", "is_loopback"]
+
+CONNECTIONS: Final = 8
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +81,19 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Give up what is under way, and every connection."""
+        ...
+
+
+class ReadableMirror(Transport, Protocol):
+    """One mirror, from which many threads may read at once."""
+
+    def read(self, request: Fetch, deadline: Deadline, consume: Callable[[Iterator[bytes]], R]) -> R | Missing:
+        """Hand one file to ``consume`` in pieces, and give what that gives; anew for each attempt, if one breaks off.
+
+        Raises:
+            FetchError: it cannot be had by the deadline.
+            VerificationError: it is longer than allowed, or the server sends the client somewhere else.
+        """
         ...
 
 
