@@ -58,6 +58,7 @@ from enum import Enum
 from pathlib import PurePosixPath
 
 from kedge.document import DocumentError, Fields
+from kedge_repo.handinpolicy import HandInPolicy, read_hand_in_policy
 
 __all__ = [
     "POLICY_FORMAT",
@@ -118,11 +119,15 @@ class BinsPolicy(RolePolicy):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DelegationPolicy(RolePolicy):
-    """A role that targets delegates some paths to. With ``bins`` it lists no target itself."""
+    """A role that targets delegates some paths to. With ``bins`` it lists no target itself.
+
+    ``hand_in`` bounds what its own keyholders may hand in; without it nothing is taken.
+    """
 
     paths: tuple[str, ...]
     terminating: bool
     bins: BinsPolicy | None = None
+    hand_in: HandInPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +244,9 @@ def _delegations(fields: Fields, keyholders: Mapping[str, Keyholder]) -> dict[st
             paths=paths,
             terminating=entry.boolean("terminating"),
             bins=_bins(name, entry.table("bins"), keyholders) if "bins" in entry else None,
+            hand_in=read_hand_in_policy(entry.table("hand_in"), expiry=role.expiry, signing=role.signing)
+            if "hand_in" in entry
+            else None,
         )
         entry.end()
     return found

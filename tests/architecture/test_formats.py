@@ -34,6 +34,7 @@ from kedge.sync.folder import MirrorRecord
 from kedge_repo.bins import BinIndex
 from kedge_repo.catalogue import CatalogueEntry
 from kedge_repo.event import EventIndex
+from kedge_repo.handin import HandIn
 from kedge_repo.payload import Payload
 from kedge_repo.policy import Policy
 from kedge_repo.request import Request, Response, TargetChange
@@ -168,6 +169,7 @@ FORMATS: dict[str, Format] = {
             r"threshold: must be at most \d+, the number of its keyholders": "a schema cannot compare two fields",
             r"signing_days: must be less than the \d+ of expiry_days": "a schema cannot compare two fields",
             r"keyholders\[\d+\]: \".*\" is not described under keyholders": "a schema cannot look a name up",
+            r"max_expiry_days: must be more than the \d+ of signing_days": "a schema cannot compare two fields",
         },
     ),
     "bins": Format(
@@ -198,6 +200,16 @@ FORMATS: dict[str, Format] = {
             r"payloads\[0\]\.payload: ": "a schema does not look into base64",
             r"payloads\[0\]\.version: must be \d+, as the payload says": "a schema does not look into base64",
             r"^(payloads|base|targets)\[\d+\]\.(role|path): .* stands there twice": BY_ONE_FIELD,
+        },
+    ),
+    "hand-in": Format(
+        example={"format": "kedge.hand-in/1", "request": example_request(), "responses": [EXAMPLES["response"]]},
+        read=HandIn.from_bytes,
+        beyond={
+            r"payloads\[0\]\.payload: ": "a schema does not look into base64",
+            r"payloads\[0\]\.version: must be \d+, as the payload says": "a schema does not look into base64",
+            r"(payloads|base|targets)\[\d+\]\.(role|path): .* stands there twice": BY_ONE_FIELD,
+            r"signs the same payload twice": "a schema cannot compare the entries of a list by two fields",
         },
     ),
     "response": Format(

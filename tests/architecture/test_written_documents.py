@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from architecture import schemas
 from interop.ceremony import NPM, Maintained
 from kedge_repo import plan
 from kedge_repo.collect import export_request, own_request
-from kedge_repo.keyholder import sign_request
+from kedge_repo.handin import HandIn, Wished, prepare, read_published
+from kedge_repo.keyholder import TrustedRoot, sign_request, verify_request
 from kedge_repo.maintain import change
 from kedge_repo.signinglog import Signing
 
@@ -122,6 +123,19 @@ def test_the_answer_of_an_audit_fits_its_schema(run: Run, maintained: Maintained
     repository = shared_vectors / "sigstore-repo"
     at = (repository / "REFERENCE_TIME").read_text().strip()
     assert schemas.faults("audit", run("kedge_repo", "audit", repository, "--as-of", at, exit_code=5)) == []
+
+
+def test_a_hand_in_and_what_becomes_of_it_fit_their_schemas(run: Run, maintained: Maintained, tmp_path: Path) -> None:
+    root = maintained.public / "metadata" / "1.root.json"
+    published = read_published(str(maintained.public), root.read_bytes(), NPM, now=datetime.now(UTC))
+    request = prepare(published, NPM, Wished(), reason="renewal", expiry=timedelta(days=99), now=datetime.now(UTC))
+    verified = verify_request(request, TrustedRoot(data=root.read_bytes(), file="root"))
+    hand_in = HandIn(request=request, responses=(sign_request(verified, maintained.signer("npm-team")),))
+    assert schemas.faults("hand-in", json.loads(hand_in.to_bytes())) == []
+    file = tmp_path / "hand-in.json"
+    file.write_bytes(hand_in.to_bytes())
+    line = ["hand-in", "take", file, "-w", maintained.workspace.root]
+    assert schemas.faults("hand-ins", run("kedge_repo", *line, exit_code=2)) == []
 
 
 def test_the_answer_of_a_recovery_fits_its_schema(run: Run, maintained: Maintained) -> None:

@@ -98,9 +98,15 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Ceremony:
     """A repository with npm's keys, and a dozen targets in hash bins whose bytes the workspace publishes."""
     ceremony = Ceremony(tmp_path_factory.mktemp("founded"), now=NOW).ready()
     day = timedelta(days=1)
-    periods = {"expiry": 182 * day, "signing": 31 * day}
+    expiry, signing = 182 * day, 31 * day
     bins = BinsPolicy(
-        name="packages", keyholders=("ci",), threshold=1, bit_length=2, content=Content.WORKSPACE, **periods
+        name="packages",
+        keyholders=("ci",),
+        threshold=1,
+        expiry=expiry,
+        signing=signing,
+        bit_length=2,
+        content=Content.WORKSPACE,
     )
     policy = DelegationPolicy(
         name="packages",
@@ -109,7 +115,8 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Ceremony:
         paths=("packages/*",),
         terminating=True,
         bins=bins,
-        **periods,
+        expiry=expiry,
+        signing=signing,
     )
     ceremony.change(lambda view: delegate(view, policy))
     ceremony.sign("alice", "bob")

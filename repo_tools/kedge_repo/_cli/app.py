@@ -14,6 +14,7 @@ from kedge_repo._cli import (
     bins,
     event,
     forecast,
+    handin,
     init,
     key,
     lint,
@@ -48,6 +49,7 @@ app.command("renew")(role.renew)
 app.add_typer(bins.app, name="bins")
 app.add_typer(event.app, name="event")
 app.add_typer(lint.app, name="lint")
+app.add_typer(handin.app, name="hand-in")
 app.command("sign")(sign.sign)
 app.command("online")(online.online)
 app.command("publish")(publish.publish)

@@ -187,6 +187,6 @@ def _check_not_behind(files: PublishedFiles, destination: Destination, present: 
 def _other_bytes(place: str) -> InputError:
     return InputError(
         f"{place}: holds other bytes than this workspace; published files never change",
-        hint="where a publication was cut off and its workspace lost: sign a new version, with kedge-repo online "
-        "--new-snapshot for a snapshot",
+        hint="where a publication was cut off and its workspace lost, or a thief took the name: sign a new version, "
+        "with kedge-repo online --at-least N for a snapshot",
     )
