@@ -121,12 +121,6 @@ def test_strict_counts_an_unsigned_time_among_the_faults(project: Project) -> No
     assert faults == ["lodash"]
 
 
-def test_the_log_time_policy_says_that_it_is_not_there_yet(project: Project) -> None:
-    done = project.verify("--retired-keys", "log-time")
-    assert (done.code, done.out) == (2, "")
-    assert "needs publish attestations, which this kedge does not read yet" in done.err
-
-
 def test_as_of_is_no_option_of_verify(project: Project) -> None:
     done = project.verify("--as-of", "2024-01-01")
     assert (done.code, done.out) == (2, "")

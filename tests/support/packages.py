@@ -34,6 +34,11 @@ class SigningKey:
         self._private: EllipticCurvePrivateKey = generate_private_key(SECP256R1())
 
     @property
+    def private(self) -> EllipticCurvePrivateKey:
+        """The private key."""
+        return self._private
+
+    @property
     def material(self) -> str:
         """The public key, base64 of its SPKI."""
         spki = self._private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -73,15 +78,18 @@ def shasum_of(data: bytes) -> str:
 
 @dataclass
 class PackageRegistry:
-    """A registry that is honest until a test changes ``packuments``. ``base`` is the path that it lives under."""
+    """A registry that is honest until a test changes ``packuments``. ``base`` is the path that it lives under,
+    ``documents`` are further answers by their path."""
 
     packuments: dict[str, dict[str, Any]] = field(default_factory=dict)
     base: str = ""
+    documents: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def files(self) -> Mapping[str, bytes]:
         """What it serves: path to bytes."""
-        return {self.base + name: json.dumps(packument).encode() for name, packument in self.packuments.items()}
+        packuments = {name: json.dumps(packument).encode() for name, packument in self.packuments.items()}
+        return {self.base + name: data for name, data in (packuments | self.documents).items()}
 
     def publish(
         self,
@@ -113,9 +121,24 @@ class PackageRegistry:
         dist: dict[str, Any] = self.packuments[name]["versions"][version]["dist"]
         return dist
 
+    def attest(self, name: str, version: str, *attestations: dict[str, Any], claimed: bool = True) -> None:
+        """Serve these bundles as the attestations of a version, and claim them in its packument."""
+        entries = [{"predicateType": _predicate_type(bundle), "bundle": bundle} for bundle in attestations]
+        path = f"-/npm/v1/attestations/{name}@{version}"
+        self.documents[path] = json.dumps({"attestations": entries}).encode()
+        if claimed:
+            built = any("slsa" in entry["predicateType"] for entry in entries)
+            provenance = {"provenance": {"predicateType": "https://slsa.dev/provenance/v1"}} if built else {}
+            self.dist(name, version)["attestations"] = {"url": f"https://registry.example/{path}", **provenance}
+
     def copy(self) -> PackageRegistry:
         """Another registry with the same packages."""
-        return PackageRegistry(copy.deepcopy(self.packuments), self.base)
+        return PackageRegistry(copy.deepcopy(self.packuments), self.base, dict(self.documents))
+
+
+def _predicate_type(bundle: dict[str, Any]) -> str:
+    payload = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
+    return str(payload["predicateType"])
 
 
 def lockfile(*packages: tuple[str, str], **integrities: str) -> bytes:

@@ -12,7 +12,8 @@ import typer
 
 from kedge._cli.options import AnchorName, Json
 from kedge._cli.output import Screen, Tone, answer, answer_json, report, visible
-from kedge._cli.verify.npm_inputs import find_speaker
+from kedge._cli.verify.provenance_inputs import speaker
+from kedge.anchor import Anchor
 from kedge.client import TrustClient
 from kedge.document import blame_user, format_time
 from kedge.errors import (
@@ -26,10 +27,12 @@ from kedge.errors import (
     VerificationError,
 )
 from kedge.keys import KeySet
+from kedge.registries.npm.attest import Attestor
 from kedge.registries.npm.evidence import Evidence
 from kedge.registries.npm.keyring import NoKeys
 from kedge.registries.npm.proof import Offline, Proof, ProofTransport
 from kedge.registries.npm.verdict import FAULTLESS, Outcome, Verdict
+from kedge.registries.sigstore.verify import BundleVerifier
 
 __all__ = ["evidence"]
 
@@ -83,11 +86,10 @@ class _Second:
         self._claimed = claimed
         self._today = today
         self._fault = fault
-        recorded = [exhibit.verdict.outcome for exhibit in found.exhibits]
         self._differing = [
-            (verdict, outcome)
-            for verdict, outcome in zip(claimed, recorded, strict=True)
-            if verdict.outcome is not outcome
+            (verdict, exhibit.verdict)
+            for verdict, exhibit in zip(claimed, found.exhibits, strict=True)
+            if _found(verdict) != _found(exhibit.verdict)
         ]
 
     @property
@@ -123,6 +125,8 @@ class _Second:
                     "recorded": exhibit.verdict.outcome.value,
                     "claimed": verdict.outcome.value,
                     "today": now.outcome.value if now is not None else None,
+                    "attestations": _status(verdict),
+                    "attestations_today": _status(now),
                     "detail": (now if now is not None and now.detail else verdict).detail or None,
                 }
                 for exhibit, verdict, now in zip(self._found.exhibits, self._claimed, today, strict=True)
@@ -142,8 +146,8 @@ class _Second:
             lines += ["", *screen.heading("the file records something else", Tone.BAD)]
             lines += screen.rows(
                 [
-                    (verdict.package.spec, f"recorded {outcome.value}, judged {verdict.outcome.value}")
-                    for verdict, outcome in self._differing[:MAX_LISTED]
+                    (verdict.package.spec, f"recorded {_found(recorded)}, judged {_found(verdict)}")
+                    for verdict, recorded in self._differing[:MAX_LISTED]
                 ]
             )
         text = (
@@ -166,18 +170,49 @@ class _Second:
         return [*lines, *(screen.rows([("", f"and {more} more: --json lists them")]) if more > 0 else [])]
 
 
+def _status(verdict: Verdict | None) -> str | None:
+    return verdict.attested.status.value if verdict is not None and verdict.attested is not None else None
+
+
+def _found(verdict: Verdict) -> str:
+    """What a verdict comes to, with what its attestations came to where there are any."""
+    if verdict.attested is None:
+        return verdict.outcome.value
+    return f"{verdict.outcome.value}, provenance {verdict.attested.status.value}"
+
+
 def _judge(found: Evidence, keys: Keys) -> tuple[Verdict, ...]:
-    return tuple(exhibit.judge(keys, found.policy) for exhibit in found.exhibits)
+    attestor = _attestor(found, keys)
+    return tuple(exhibit.judge(keys, found.policy, attestor) for exhibit in found.exhibits)
+
+
+def _attestor(found: Evidence, keys: Keys) -> Attestor | None:
+    """Judges attestations by these keys' trusted root.
+
+    Raises:
+        InputError: the file holds attestations, and there is no trusted root to judge them by.
+    """
+    if found.attestations is None:
+        return None
+    root = keys[found.attestations.instance]
+    if isinstance(root, NoKeys):
+        raise InputError(f"the attestations in this file cannot be judged: {root.detail}")
+    return found.attestations.attestor(BundleVerifier(root))
 
 
 def _keys_claimed(found: Evidence, name: str | None) -> Keys:
     """The keys as of the claimed time, out of the file's own signed metadata, from this machine's anchor on."""
     proofs = {issuer: proof for proof in found.proofs for issuer in proof.issuers}
-    return {issuer: _from_proof(issuer, proofs.get(issuer), name) for issuer in _issuers(found)}
+    return {
+        issuer: _from_proof(issuer, proofs.get(issuer), _speaker(found, issuer, name)) for issuer in _issuers(found)
+    }
 
 
-def _from_proof(issuer: str, proof: Proof | None, name: str | None) -> KeySet | NoKeys:
-    anchor = find_speaker(issuer, name)
+def _speaker(found: Evidence, issuer: str, name: str | None) -> Anchor | None:
+    return speaker(issuer, name, found.attestations.instance if found.attestations is not None else "")
+
+
+def _from_proof(issuer: str, proof: Proof | None, anchor: Anchor | None) -> KeySet | NoKeys:
     if anchor is None:
         return NoKeys(issuer=issuer, detail=f"no anchor of this machine speaks for {issuer}")
     if proof is None:
@@ -193,7 +228,7 @@ def _keys_today(found: Evidence, name: str | None) -> Keys:
     """The keys that this machine trusts today, out of its own state."""
     keys: dict[str, KeySet | NoKeys] = {}
     for issuer in _issuers(found):
-        anchor = find_speaker(issuer, name)
+        anchor = _speaker(found, issuer, name)
         if anchor is None:
             keys[issuer] = NoKeys(issuer=issuer, detail=f"no anchor of this machine speaks for {issuer}")
             continue
@@ -213,7 +248,8 @@ def _keys(client: TrustClient, issuer: str) -> KeySet | NoKeys:
 
 
 def _issuers(found: Evidence) -> list[str]:
-    return list(dict.fromkeys(issuer for exhibit in found.exhibits for issuer in exhibit.issuers))
+    root = (found.attestations.instance,) if found.attestations is not None else ()
+    return list(dict.fromkeys([*(issuer for exhibit in found.exhibits for issuer in exhibit.issuers), *root]))
 
 
 def _counts(verdicts: tuple[Verdict, ...]) -> dict[str, int]:

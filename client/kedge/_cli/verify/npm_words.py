@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from kedge._cli.output import Screen, Tone
+from kedge._cli.verify.build_words import build_lines, row_of
+from kedge.registries.npm.attestation import Attesting
 from kedge.registries.npm.keyring import Issued
 from kedge.registries.npm.report import Report
 from kedge.registries.npm.verdict import FAULTLESS, Outcome, Verdict
@@ -16,6 +18,7 @@ Row = tuple[str, str] | tuple[str, str, Tone]
 
 MAX_LISTED = 40
 TONES = {Outcome.VERIFIED: Tone.GOOD, Outcome.VERIFIED_TIME_UNSIGNED: Tone.CAUTION, Outcome.SKIPPED: Tone.PLAIN}
+ATTESTING_TONES = {Attesting.VERIFIED: Tone.GOOD, Attesting.ABSENT: Tone.PLAIN, Attesting.LOST: Tone.CAUTION}
 
 
 def report_lines(screen: Screen, report: Report, *, everything: bool) -> list[str]:
@@ -31,9 +34,35 @@ def report_lines(screen: Screen, report: Report, *, everything: bool) -> list[st
     noted = [verdict for verdict in report.verdicts if verdict.outcome in FAULTLESS and _remarkable(verdict)]
     if noted and not everything:
         lines += _packages(screen, "verified, with a note", noted, MAX_LISTED)
+    lines += _provenance(screen, report, everything=everything)
     lines += ["", *screen.heading("by whose keys"), *screen.rows(_issuers(report))]
     for text in report.remarks():
         lines += ["", *screen.heading(text, Tone.PLAIN)]
+    return lines
+
+
+def _provenance(screen: Screen, report: Report, *, everything: bool) -> list[str]:
+    """How many packages have a provenance, which lost theirs, and the table of those that were verified."""
+    found = [(verdict.package.spec, verdict.attested) for verdict in report.verdicts if verdict.attested is not None]
+    if not found:
+        return []
+    counts = Counter(attested.status for _, attested in found)
+    told: list[Row] = [
+        (status.value, str(counts[status]), ATTESTING_TONES.get(status, Tone.BAD))
+        for status in Attesting
+        if counts[status]
+    ]
+    lines = ["", *screen.heading("provenance"), *screen.rows(told)]
+    lost = [(spec, attested.detail) for spec, attested in found if attested.status is Attesting.LOST]
+    lines += screen.rows(lost[:MAX_LISTED])
+    rows = [
+        row_of(spec, attested.build, attested.published.place if attested.published is not None else None)
+        for spec, attested in found
+        if attested.build is not None or attested.published is not None
+    ]
+    lines += build_lines(screen, rows if everything else rows[:MAX_LISTED])
+    if not everything and len(rows) > MAX_LISTED:
+        lines += screen.rows([("", f"and {len(rows) - MAX_LISTED} more: --all lists them, --json too")])
     return lines
 
 
@@ -68,6 +97,9 @@ def _packages(screen: Screen, title: str, verdicts: Sequence[Verdict], limit: in
         also = "".join(f" and {outcome.value}" for outcome in verdict.also)
         detail = f": {verdict.detail}" if verdict.detail else ""
         what = f"{verdict.outcome.value}{also}{detail}"
+        attested = verdict.attested
+        if attested is not None and attested.detail:
+            what += f"; provenance {attested.status.value}: {attested.detail}"
         if verdict.outcome in FAULTLESS and verdict.notes:
             what += f"; {'; '.join(verdict.notes)}"
         rows.append((verdict.package.spec, what))
@@ -93,6 +125,9 @@ def _issuers(report: Report) -> list[Row]:
             rows.append((name, f"no keys: {issued.detail}", Tone.BAD))
     if not rows:
         rows.append(("none", "no package needed any"))
+    if report.root is not None:
+        root = report.root.keys
+        rows.append((root.registry, f"the trusted root {root.target}, anchor {report.root.anchor}"))
     asked = dict.fromkeys(verdict.source for verdict in report.verdicts if verdict.source)
     rows += [("asked" if not index else "", url) for index, url in enumerate(asked)]
     rows.append(("retired keys", report.policy.retired_keys.value + (", strict" if report.policy.strict else "")))

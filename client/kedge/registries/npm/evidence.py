@@ -14,10 +14,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from kedge.document import DocumentError, Fields, format_time, load_json
 from kedge.keys import KeySet
+from kedge.registries.npm.attest import Attestor
+from kedge.registries.npm.exhibited import Attestations, attested_table, read_attested
 from kedge.registries.npm.integrity import Digest, parse_sri
 from kedge.registries.npm.judge import judge
 from kedge.registries.npm.keyring import NoKeys
@@ -49,7 +52,7 @@ class Exhibit:
     verdict: Verdict
     issuers: tuple[str, ...]
 
-    def judge(self, keys: Mapping[str, KeySet | NoKeys], policy: Policy) -> Verdict:
+    def judge(self, keys: Mapping[str, KeySet | NoKeys], policy: Policy, attestor: Attestor | None = None) -> Verdict:
         """Judge it by these keys. What was not served cannot be judged, and stays the fault that it was."""
         recorded = self.verdict
         if recorded.served is None:
@@ -61,12 +64,19 @@ class Exhibit:
                 return Verdict(package=recorded.package, outcome=Outcome.NO_KEYS, detail=each.detail)
             found.append(each)
         content = parse_sri(recorded.content)[0] if recorded.content is not None else None
-        return judge(recorded.package, recorded.served, found, policy, content=content)
+        again = partial(judge, recorded.package, issuers=found, policy=policy, content=content)
+        verdict = again(recorded.served)
+        if attestor is None or recorded.attested is None:
+            return verdict
+        return attestor.again(verdict, recorded.attested, found, again)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """The file. ``claimed_at`` is the reference time by which the run judged."""
+    """The file. ``claimed_at`` is the reference time by which the run judged.
+
+    ``attestations`` is what it went by where it asked for attestations.
+    """
 
     FORMAT = "kedge.evidence/1"
 
@@ -75,9 +85,16 @@ class Evidence:
     policy: Policy
     proofs: tuple[Proof, ...]
     exhibits: tuple[Exhibit, ...]
+    attestations: Attestations | None = None
 
     @classmethod
-    def of(cls, report: Report, proofs: Sequence[Proof], issuers: Mapping[str, tuple[str, ...]]) -> Evidence:
+    def of(
+        cls,
+        report: Report,
+        proofs: Sequence[Proof],
+        issuers: Mapping[str, tuple[str, ...]],
+        attestor: Attestor | None = None,
+    ) -> Evidence:
         """Make the evidence of a report; ``issuers`` are those of each registry's URL."""
         return cls(
             claimed_at=max(proof.reference_time for proof in proofs),
@@ -87,6 +104,7 @@ class Evidence:
             exhibits=tuple(
                 Exhibit(verdict=verdict, issuers=issuers.get(verdict.source or "", ())) for verdict in report.verdicts
             ),
+            attestations=Attestations.of(attestor) if attestor is not None else None,
         )
 
     def to_bytes(self) -> bytes:
@@ -99,6 +117,8 @@ class Evidence:
             "proofs": [proof.to_table() for proof in self.proofs],
             "packages": [_package(exhibit) for exhibit in self.exhibits],
         }
+        if self.attestations is not None:
+            document["attestations"] = self.attestations.to_table()
         return json.dumps(document, indent=1).encode() + b"\n"
 
     @classmethod
@@ -119,6 +139,7 @@ class Evidence:
             ),
             proofs=tuple(Proof.from_fields(entry) for entry in fields.tables("proofs")),
             exhibits=tuple(_exhibit(entry) for entry in fields.tables("packages")),
+            attestations=(Attestations.from_fields(fields.table("attestations")) if "attestations" in fields else None),
         )
         for table in (locked, policy, fields):
             table.end()
@@ -142,6 +163,7 @@ def _package(exhibit: Exhibit) -> dict[str, Any]:
         "outcome": verdict.outcome.value,
         "cause": verdict.cause.value if verdict.cause else None,
         "detail": verdict.detail or None,
+        "attestations": attested_table(verdict.attested) if verdict.attested is not None else None,
     }
     return {name: value for name, value in table.items() if value is not None}
 
@@ -185,6 +207,7 @@ def _exhibit(fields: Fields) -> Exhibit:
         served=served,
         content=content,
         source=fields.optional("registry", fields.text),
+        attested=read_attested(fields.table("attestations")) if "attestations" in fields else None,
     )
     fields.end()
     return Exhibit(verdict=verdict, issuers=issuers)

@@ -147,7 +147,20 @@ class Asker:
             FetchError: it cannot be had; the text says why, in one line.
             InputError: the proxy or the file of certificate authorities cannot be used.
         """
-        url, limits = source.address(name), self._watch.limits
+        return self._get(source, source.address(name))
+
+    def attestations(self, source: Source, name: str, version: str) -> bytes:
+        """Get the attestations of a package's version.
+
+        Raises:
+            NotServedError: the registry has none.
+            FetchError: they cannot be had; the text says why, in one line.
+            InputError: the proxy or the file of certificate authorities cannot be used.
+        """
+        return self._get(source, source.attestations(name, version))
+
+    def _get(self, source: Source, url: str) -> bytes:
+        limits = self._watch.limits
         if self._watch.is_given_up(source.url):
             raise FetchError(f"{url}: not asked: {source.url} failed {limits.failures} times, and never answered")
         try:
@@ -242,7 +255,7 @@ class Asker:
             return self._body(url, response, deadline)
         response.drain_conn()
         if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
-            raise NotServedError(f"{url}: the registry answers {status}: it has no such package")
+            raise NotServedError(f"{url}: the registry answers {status}: it has none")
         phrase = HTTPStatus(status).phrase.lower() if status in set(HTTPStatus) else "unknown status"
         fault = FetchError(f"{url}: the registry answers {status} {phrase}", hint=_HINTS.get(status))
         if status in _RETRIED:
@@ -260,7 +273,7 @@ class Asker:
                 return b"".join(chunks)
         response.close()
         raise FetchError(
-            f"{url}: the packument is larger than {limit >> 20} MiB",
+            f"{url}: the answer is larger than {limit >> 20} MiB",
             hint="--max-packument MIB allows more, and takes memory",
         )
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import NamedTuple
 
 from kedge.document import format_time
@@ -182,7 +181,7 @@ def _by_signatures(
         return _unsigned(served, issuers[0].registry)
     message = f"{package.name}@{package.version}:{digest.sri}".encode()
     results = tuple(
-        _check(keys, message, signature, served.published, policy)
+        _check(keys, message, signature, served, policy)
         for signature in served.signatures
         for keys in _who_may_have_signed(signature, issuers)
     )
@@ -222,9 +221,7 @@ def _knows(keys: KeySet, keyid: str) -> bool:
     return any(key.id == keyid for key in keys.keys)
 
 
-def _check(
-    keys: KeySet, message: bytes, signature: ServedSignature, published: datetime | None, policy: Policy
-) -> SignatureResult:
+def _check(keys: KeySet, message: bytes, signature: ServedSignature, served: Served, policy: Policy) -> SignatureResult:
     try:
         raw = base64.b64decode(signature.sig, validate=True)
     except ValueError:
@@ -233,14 +230,14 @@ def _check(
         key = keys.find(signature.keyid, SIGNATURES)
         # A key that is not valid *yet* stays so: a time that nobody signed must not bring it forward.
         if key.status is KeyStatus.RETIRED:
-            return _check_retired(keys, key, message, signature, raw, published, policy)
+            return _check_retired(keys, key, message, signature, raw, served, policy)
         keys.check(key, message, raw)
     except VerificationError as error:
         outcome = _OUTCOMES.get(error.refusal.reason, Outcome.BAD_SIGNATURE)
         return _result(keys, signature, outcome, detail=error.message)
     except StoreError as error:
         return _result(keys, signature, Outcome.UNKNOWN_KEY, cause=Cause.UNSUPPORTED, detail=error.message)
-    early = published is not None and key.valid_from is not None and published < key.valid_from
+    early = served.published is not None and key.valid_from is not None and served.published < key.valid_from
     detail = "the registry states a time of publishing before this key was valid; nobody signs that time"
     return _result(keys, signature, Outcome.VERIFIED, detail=detail if early else "")
 
@@ -251,12 +248,18 @@ def _check_retired(
     message: bytes,
     signature: ServedSignature,
     raw: bytes,
-    published: datetime | None,
+    served: Served,
     policy: Policy,
 ) -> SignatureResult:
-    """Check a signature by a retired key, at the time that the policy takes for its time of signing."""
-    problem = None
-    if policy.retired_keys is not RetiredKeys.REGISTRY_TIME:
+    """Check a signature by a retired key, at a log's time if there is one, else at the time that the policy takes."""
+    problem, published = None, served.published
+    if served.logged is not None and policy.retired_keys is not RetiredKeys.REJECT:
+        keys.verify(message, keyid=signature.keyid, signature=raw, usage=SIGNATURES, at=served.logged)
+        detail = f"by a retired key, and published at {format_time(served.logged)} by the log's word"
+        return _result(keys, signature, Outcome.VERIFIED, detail=detail)
+    if policy.retired_keys is RetiredKeys.LOG_TIME:
+        problem = "no log says when this was published: it has no publish attestation"
+    elif policy.retired_keys is not RetiredKeys.REGISTRY_TIME:
         problem = f"by the policy {policy.retired_keys.value} the registry's word for the time is not taken"
     elif key.time_basis is not TimeBasis.PUBLISH_TIME:
         problem = f"its validity is measured by {key.time_basis.value}, which the registry cannot state"

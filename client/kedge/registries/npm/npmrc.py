@@ -45,6 +45,10 @@ class Source:
         """The URL of a package's packument. A scope's slash is escaped, as npm does it."""
         return self.url + quote(name, safe="@").replace("%2F", "%2f")
 
+    def attestations(self, name: str, version: str) -> str:
+        """The URL of a version's attestations, where npm asks for them."""
+        return f"{self.url}-/npm/v1/attestations/{quote(name, safe='@').replace('%2F', '%2f')}@{quote(version)}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registries:

@@ -52,7 +52,8 @@ class ServedSignature:
 class Served:
     """What a registry states about one version today; nothing of it is signed but through ``signatures``.
 
-    ``broken`` counts entries of ``dist.signatures`` that are no signatures at all, or too many to look at.
+    ``broken`` counts entries of ``dist.signatures`` that are no signatures at all, or too many to look at. ``logged``
+    is no word of the registry's: it is when a log took its publish attestation in, once that was verified.
     """
 
     integrity: str | None
@@ -60,6 +61,7 @@ class Served:
     signatures: tuple[ServedSignature, ...]
     published: datetime | None
     broken: int = 0
+    logged: datetime | None = None
 
 
 def glance(data: bytes, name: str, version: str) -> Served | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from kedge.document import format_time
 from kedge.errors import ExitCode
+from kedge.registries.npm.attestation import Attesting
 from kedge.registries.npm.keyring import Issued, NoKeys
 from kedge.registries.npm.verdict import FAULTLESS, Cause, Outcome, Policy, RetiredKeys, SignatureResult, Verdict
 from kedge.registries.npm.verify import NO_ARCHIVE
@@ -28,7 +29,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Everything that one run found out."""
+    """Everything that one run found out; ``root`` is the trusted root that attestations were judged by, if any were."""
 
     FORMAT = "kedge.verify-npm/1"
 
@@ -36,6 +37,7 @@ class Report:
     policy: Policy
     verdicts: tuple[Verdict, ...]
     issued: Mapping[str, Issued | NoKeys]
+    root: Issued | None = None
     archives: bool = False
     warnings: tuple[str, ...] = ()
     counts: Mapping[Outcome, int] = field(init=False)
@@ -64,7 +66,8 @@ class Report:
     @property
     def trusts(self) -> tuple[Trust, ...]:
         """What the keys stand on, one for each anchor."""
-        found = {issued.anchor: issued.trust for issued in self.issued.values() if isinstance(issued, Issued)}
+        used = (*self.issued.values(), *((self.root,) if self.root is not None else ()))
+        found = {issued.anchor: issued.trust for issued in used if isinstance(issued, Issued)}
         return tuple(found.values())
 
     def by_issuer(self) -> dict[str, int]:
@@ -74,7 +77,7 @@ class Report:
 
     def remarks(self) -> list[str]:
         """What a reader must know about this answer: what retired keys mean, and what was not checked."""
-        return [*_retired(self), *_unchecked(self)]
+        return [*_retired(self), *_attested(self), *_unchecked(self)]
 
     def to_table(self, trusts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The answer of ``--json``; ``trusts`` are :attr:`trusts` as tables."""
@@ -88,6 +91,7 @@ class Report:
             "faults_count": len(self.faults),
             "counts": {outcome.value: count for outcome, count in self.counts.items()},
             "issuers": [_issuer(name, issued, by_issuer[name]) for name, issued in self.issued.items()],
+            "trusted_root": _root(self.root) if self.root is not None else None,
             "packages": [package_table(verdict, self.policy) for verdict in self.verdicts],
             "remarks": self.remarks(),
             "warnings": list(self.warnings),
@@ -113,6 +117,7 @@ def package_table(verdict: Verdict, policy: Policy) -> dict[str, Any]:
         "where": list(verdict.package.where),
         "signatures": [_signature(result) for result in verdict.signatures],
         "notes": list(verdict.notes),
+        "attestations": verdict.attested.to_table() if verdict.attested is not None else None,
     }
 
 
@@ -127,6 +132,11 @@ def _issuer(name: str, issued: Issued | NoKeys, verified: int) -> dict[str, Any]
         "verified": verified,
         "detail": issued.detail if isinstance(issued, NoKeys) else None,
     }
+
+
+def _root(root: Issued) -> dict[str, Any]:
+    keys = root.keys
+    return {"registry": keys.registry, "anchor": root.anchor, "target": keys.target, "sha256": keys.sha256}
 
 
 def _signature(result: SignatureResult) -> dict[str, Any]:
@@ -153,6 +163,26 @@ def _retired(report: Report) -> list[str]:
         "counts it as a fault."
     )
     return [text]
+
+
+def _attested(report: Report) -> list[str]:
+    found = [verdict.attested for verdict in report.verdicts if verdict.attested is not None]
+    remarks: list[str] = []
+    if any(each.build is not None for each in found):
+        text = (
+            "A provenance says where a package was built: repository, commit and workflow by the word of the service "
+            "that ran the build, the rest by the build's own. It does not say that what was built is good."
+        )
+        remarks.append(text)
+    lost = sum(each.status is Attesting.LOST for each in found)
+    if lost:
+        text = (
+            f"{lost} came without a provenance, though an earlier version of the same release line had one: so do "
+            "releases that were made with a stolen token. Nobody signs that claim about the earlier one; a mirror can "
+            "hide it. --strict counts it as a fault, --require-provenance lets no package be without."
+        )
+        remarks.append(text)
+    return remarks
 
 
 def _unchecked(report: Report) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kedge.registries.npm.attestation import Attesting
 from kedge.registries.npm.report import Report
 from kedge.registries.npm.verdict import FAULTLESS, Outcome, Verdict
 from kedge.sarif import SarifResult, sarif_log
@@ -27,11 +28,19 @@ MEANING = {
     Outcome.UNREACHABLE: "The registry gave no usable answer.",
     Outcome.SKIPPED: "This package could not be held against what the registry signs.",
 }
+PROVENANCE = {
+    Attesting.LOST: "Has no provenance, though an earlier version of the same release line had one.",
+    Attesting.MISSING: "Has no provenance, and one is asked for.",
+    Attesting.REFUSED: "What is served as its attestations is not to be trusted.",
+    Attesting.UNEXPECTED: "Was built from another source, or by another builder, than expected.",
+    Attesting.UNREACHABLE: "Its attestations cannot be had.",
+}
 
 
 def sarif(report: Report, text: str) -> dict[str, Any]:
     """Give the log of one run; ``text`` is the lockfile's, in which packages' lines are looked up."""
     rules = {outcome.value: MEANING[outcome] for outcome in Outcome if outcome in MEANING}
+    rules |= {f"provenance-{status.value}": PROVENANCE[status] for status in PROVENANCE}
     faults = report.faults
     lines = _Lines(text) if faults else None
     results = [_result(verdict, report, lines) for verdict in faults]
@@ -39,16 +48,20 @@ def sarif(report: Report, text: str) -> dict[str, Any]:
 
 
 def _result(verdict: Verdict, report: Report, lines: _Lines | None) -> SarifResult:
-    package, outcome = verdict.package, verdict.outcome
+    package, outcome, attested = verdict.package, verdict.outcome, verdict.attested
+    rule, detail, is_warning = outcome.value, verdict.detail or MEANING.get(outcome, ""), outcome in FAULTLESS
+    if attested is not None and attested.is_fault(strict=report.policy.strict) and outcome in FAULTLESS:
+        rule, is_warning = f"provenance-{attested.status.value}", attested.status is Attesting.LOST
+        detail = attested.detail
     return SarifResult(
-        rule=outcome.value,
-        level="warning" if outcome in FAULTLESS else "error",
-        message=f"{package.spec}: {outcome.value}. {verdict.detail or MEANING[outcome]}",
+        rule=rule,
+        level="warning" if is_warning else "error",
+        message=f"{package.spec}: {rule}. {detail}",
         uri=report.lockfile.name,
         line=lines.find(package.where) if lines is not None else None,
         subject=package.spec,
         kind="package",
-        identity=f"{package.spec} {outcome.value}",
+        identity=f"{package.spec} {rule}",
     )
 
 

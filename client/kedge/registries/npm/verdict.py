@@ -10,9 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from kedge.registries.npm.locked import LockedPackage
 from kedge.registries.npm.packument import Served
+
+if TYPE_CHECKING:
+    from kedge.registries.npm.attestation import Attested
 
 __all__ = ["FAULTLESS", "Cause", "Outcome", "Policy", "RetiredKeys", "SignatureResult", "Verdict"]
 
@@ -66,7 +70,7 @@ class RetiredKeys(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What the user decides. ``strict`` counts ``verified-time-unsigned`` among the faults."""
+    """What the user decides. ``strict`` counts ``verified-time-unsigned``, and a lost provenance, among the faults."""
 
     retired_keys: RetiredKeys = RetiredKeys.REGISTRY_TIME
     strict: bool = False
@@ -89,7 +93,8 @@ class Verdict:
 
     ``also`` are further faults beside the outcome. ``digest`` is the one that was judged (SRI). ``keyid`` and
     ``issuer`` name the key that verified it, ``published`` the unsigned time that the registry states. ``served`` is
-    what was judged, None where the registry gave nothing.
+    what was judged, None where the registry gave nothing. ``attested`` is what its attestations came to, None where
+    nobody asked for them.
     """
 
     package: LockedPackage
@@ -106,9 +111,12 @@ class Verdict:
     served: Served | None = None
     content: str | None = None
     source: str | None = None
+    attested: Attested | None = None
 
     def is_fault(self, policy: Policy) -> bool:
         """Whether this package had to be verified and is not."""
+        if self.attested is not None and self.attested.is_fault(strict=policy.strict):
+            return True
         if self.outcome is Outcome.SKIPPED:
             return self.cause in (Cause.REMOTE, Cause.NOT_BOUND)
         if self.outcome is Outcome.VERIFIED_TIME_UNSIGNED:

@@ -15,6 +15,7 @@ from kedge.document import DocumentError
 from kedge.errors import FetchError
 from kedge.keys import KeySet
 from kedge.registries.npm.archives import Archives, digests
+from kedge.registries.npm.attest import Attestor
 from kedge.registries.npm.crew import Work, ask_all
 from kedge.registries.npm.fetch import Asker, FetchLimits, NotServedError
 from kedge.registries.npm.integrity import Digest, strongest
@@ -36,13 +37,14 @@ class Settings:
     """What one run goes by.
 
     ``progress`` is called with the number of packages that were just judged. ``processes`` is for how many processes
-    share the work; None for as many as are worth it.
+    share the work; None for as many as are worth it. ``attestor`` asks for attestations; None: nobody does.
     """
 
     registries: Registries
     upstreams: Upstreams
     policy: Policy = field(default_factory=Policy)
     archives: Archives | None = None
+    attestor: Attestor | None = None
     limits: FetchLimits = field(default_factory=FetchLimits)
     jobs: int = JOBS
     processes: int | None = None
@@ -73,12 +75,17 @@ def verify(packages: Sequence[LockedPackage], keyring: KeyRing, settings: Settin
     tasks = list(_plan(packages, keyring, settings, verdicts))
     settings.progress(len(verdicts))
     contents = _run(tasks, settings, verdicts)
-    if (
-        any(Outcome.UNKNOWN_KEY in (verdict.outcome, *verdict.also) for verdict in verdicts.values())
-        and keyring.renew()
-    ):
+    if any(_is_by_unknown_key(verdict) for verdict in verdicts.values()) and keyring.renew():
+        if settings.attestor is not None:
+            settings = replace(settings, attestor=settings.attestor.renewed(keyring))
         _judge_again(tasks, keyring, settings, verdicts, contents)
     return tuple(verdicts[index] for index in range(len(packages)))
+
+
+def _is_by_unknown_key(verdict: Verdict) -> bool:
+    """Whether a key that is newer than this machine's could change the verdict: one of a registry, or one of a log."""
+    refused = verdict.attested is not None and verdict.attested.unknown_key
+    return refused or Outcome.UNKNOWN_KEY in (verdict.outcome, *verdict.also)
 
 
 def _plan(
@@ -180,8 +187,13 @@ def _answer(
             yield index, Verdict(package=package, outcome=outcome, detail=detail, source=task.source.url)
         return
     packument = _Packument(task, data, {package.version for _, package in bound})
+    claims = settings.attestor.claims(data) if settings.attestor is not None else None
     for index, package in bound:
-        yield index, packument.judge(package, settings, contents.get(index))
+        verdict, content = packument.judge(package, settings, contents.get(index)), contents.get(index)
+        if settings.attestor is not None and claims is not None:
+            again = partial(_judge, task, package, keys=task.keys, settings=settings, content=content)
+            verdict = settings.attestor.attest(verdict, claims, task.source, task.keys, asker, again)
+        yield index, verdict
 
 
 def _bind(package: LockedPackage, index: int, settings: Settings, contents: dict[int, Digest]) -> Verdict | None:
@@ -273,8 +285,12 @@ def _judge_again(
                 continue
             if isinstance(keys, NoKeys):
                 verdicts[index] = replace(verdicts[index], outcome=Outcome.NO_KEYS, detail=keys.detail)
-            else:
-                verdicts[index] = _judge(task, package, served, keys, settings, contents.get(index))
+                continue
+            again = partial(_judge, task, package, keys=keys, settings=settings, content=contents.get(index))
+            before, verdict = verdicts[index].attested, again(replace(served, logged=None))
+            if settings.attestor is not None and before is not None:
+                verdict = settings.attestor.again(verdict, before, keys, again)
+            verdicts[index] = verdict
 
 
 NO_ARCHIVE = "its archive is not in the folder that --tarballs names"

@@ -70,15 +70,25 @@ class Provenance:
 
 
 def read_provenance(statement: Statement) -> Provenance:
-    """Read what a statement says of the build; nothing, if it is no SLSA provenance.
-
-    Raises:
-        DocumentError: what it says there is not of the kind that its type has.
-    """
-    if statement.predicate is None or statement.predicate_type not in SLSA:
-        return Provenance()
-    fields = Fields(statement.predicate, "predicate")
-    return _read_v02(fields) if statement.predicate_type == SLSA[0] else _read_v1(fields)
+    """Read what a statement says of the build; nothing where it is no SLSA provenance, or says it in another form."""
+    said = statement.predicate
+    if statement.predicate_type == SLSA[0]:
+        source = ("invocation", "configSource")
+        return Provenance(
+            builder=_text(said, "builder", "id"),
+            repository=_repository(_text(said, *source, "uri")),
+            commit=_text(said, *source, "digest", "sha1"),
+            workflow=_text(said, *source, "entryPoint"),
+        )
+    if statement.predicate_type == SLSA[1]:
+        workflow = ("buildDefinition", "externalParameters", "workflow")
+        return Provenance(
+            builder=_text(said, "runDetails", "builder", "id"),
+            repository=_repository(_text(said, *workflow, "repository")),
+            commit=_text(said, "buildDefinition", "resolvedDependencies", 0, "digest", "gitCommit"),
+            workflow=_text(said, *workflow, "path"),
+        )
+    return Provenance()
 
 
 def _subject(fields: Fields) -> Subject:
@@ -89,36 +99,16 @@ def _subject(fields: Fields) -> Subject:
     return Subject(name=fields.text("name"), digests=found)
 
 
-def _read_v02(fields: Fields) -> Provenance:
-    invocation = fields.table("invocation") if "invocation" in fields else Fields({})
-    source = invocation.table("configSource") if "configSource" in invocation else Fields({})
-    uri = source.optional("uri", source.text)
-    digest = source.table("digest") if "digest" in source else Fields({})
-    return Provenance(
-        builder=_builder(fields),
-        repository=_repository(uri),
-        commit=digest.optional("sha1", digest.text),
-        workflow=source.optional("entryPoint", source.text),
-    )
-
-
-def _read_v1(fields: Fields) -> Provenance:
-    definition = fields.table("buildDefinition") if "buildDefinition" in fields else Fields({})
-    external = definition.table("externalParameters") if "externalParameters" in definition else Fields({})
-    workflow = external.table("workflow") if isinstance(_value(external, "workflow"), dict) else Fields({})
-    sources = definition.tables("resolvedDependencies") if "resolvedDependencies" in definition else []
-    digest = sources[0].table("digest") if sources and "digest" in sources[0] else Fields({})
-    return Provenance(
-        builder=_builder(fields.table("runDetails") if "runDetails" in fields else Fields({})),
-        repository=_repository(workflow.optional("repository", workflow.text)),
-        commit=digest.optional("gitCommit", digest.text),
-        workflow=workflow.optional("path", workflow.text),
-    )
-
-
-def _builder(fields: Fields) -> str | None:
-    builder = fields.table("builder") if "builder" in fields else Fields({})
-    return builder.optional("id", builder.text)
+def _text(value: Any, *path: str | int) -> str | None:
+    """The text at the end of a path into a document whose form is the build's own; None where there is none."""
+    for step in path:
+        if isinstance(value, dict) and isinstance(step, str):
+            value = value.get(step)
+        elif isinstance(value, list) and isinstance(step, int):
+            value = value[step] if len(value) > step else None
+        else:
+            return None
+    return value if isinstance(value, str) and value else None
 
 
 def _repository(uri: str | None) -> str | None:
@@ -127,7 +117,3 @@ def _repository(uri: str | None) -> str | None:
         return None
     scheme, found, rest = uri.removeprefix("git+").partition("://")
     return f"{scheme}{found}{rest.partition('@')[0]}".removesuffix(".git")
-
-
-def _value(fields: Fields, name: str) -> object:
-    return name in fields and fields.optional(name, fields.table)

@@ -85,6 +85,10 @@ class BundleVerifier:
         self._judge = CertificateJudge(self._root, keys)
         self._urls = {log.id: log.url for log in self._root.logs}
 
+    def __reduce__(self) -> tuple[type[BundleVerifier], tuple[KeySet]]:
+        """Leave a process as the keys, and load the rest anew: loaded certificates cannot leave it."""
+        return BundleVerifier, (self._keys,)
+
     def verify_statement(self, bundle: Bundle, *, signers: KeySet | None = None, usage: str = "") -> SignedStatement:
         """Verify a bundle that holds an in-toto statement.
 

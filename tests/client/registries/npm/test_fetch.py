@@ -117,7 +117,7 @@ def test_a_registry_that_stalls_is_left_in_time(behaviour: Callable[[Exchange], 
 def test_a_body_without_measure_is_cut_at_the_limit(behaviour: Callable[[Exchange], None]) -> None:
     with HostileServer({}) as server:
         server.misbehave("a", behaviour)
-        assert "the packument is larger than 1 MiB" in refused(server)
+        assert "the answer is larger than 1 MiB" in refused(server)
 
 
 def test_a_large_packument_is_read_up_to_the_limit() -> None:

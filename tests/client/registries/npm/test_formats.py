@@ -16,6 +16,7 @@ from architecture.test_formats import EXAMPLES, as_json, as_toml
 from kedge.document import DocumentError
 from kedge.registries.npm.evidence import Evidence
 from kedge.registries.npm.mapping import Mappings
+from kedge.registries.sigstore.expectations import Expectations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,11 @@ class Form:
 
 
 FORMS = {
+    "provenance": Form(
+        read=Expectations.from_toml,
+        write=as_toml,
+        beyond=(),
+    ),
     "npm": Form(
         read=Mappings.from_toml,
         write=as_toml,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -337,3 +338,8 @@ def test_a_signed_timestamp_that_is_none_is_refused(verifier: BundleVerifier, py
 def test_what_is_no_bundle_is_refused(data: bytes) -> None:
     with pytest.raises(DocumentError):
         Bundle.from_bytes(data)
+
+
+def test_a_verifier_can_go_to_another_process(verifier: BundleVerifier, pypi_bundle: dict[str, Any]) -> None:
+    other = pickle.loads(pickle.dumps(verifier))
+    assert verify(other, pypi_bundle) == verify(verifier, pypi_bundle)

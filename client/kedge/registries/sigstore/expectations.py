@@ -1,0 +1,169 @@
+"""What a user expects of packages' provenance: a file of the user's own (``kedge.provenance/1``).
+
+Who may publish a package is the verifier's knowledge. What an index or a mirror says about it is what is being judged,
+and never taken. The first rule that fits a package counts, so that the particular stands before the general.
+
+::
+
+    format = "kedge.provenance/1"
+
+    [[npm]]
+    package = "sigstore"                # a name, @scope/*, or * for all
+    provenance = "required"
+    source-repository = "https://github.com/sigstore/sigstore-js"
+    builder = "https://github.com/actions/runner/github-hosted"
+
+    [[pypi]]
+    project = "pypi-attestations"
+    publisher = { kind = "GitHub", repository = "trailofbits/pypi-attestations", workflow = "release.yml" }
+
+    [[pypi]]
+    project = "sampleproject"
+    pinned = "sha256:…"                 # an earlier release's file: whoever published that
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+
+from kedge.document import DocumentError, Fields
+
+__all__ = ["Expectations", "NpmRule", "Publisher", "PypiRule", "normalized"]
+
+_PACKAGE = r"\*|@[^\s/@*]+/\*|(@[^\s/@*]+/)?[^\s/@*]+"
+_PROJECT = r"\*|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
+_REPOSITORY = r"https://[!-~]+"
+_KINDS = ("GitHub", "GitLab", "Google")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NpmRule:
+    """What is expected of npm packages whose name fits ``package``. None: nothing is."""
+
+    package: str
+    required: bool = False
+    source_repository: str | None = None
+    builder: str | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether it cannot be met without a provenance."""
+        return self.required or self.source_repository is not None or self.builder is not None
+
+    def fits(self, name: str) -> bool:
+        """Whether the rule is about a package of this name."""
+        if self.package.endswith("/*"):
+            return name.startswith(self.package[:-1])
+        return self.package in ("*", name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publisher:
+    """Who publishes a project, as PyPI's trusted publishers are named. ``workflow`` is a file's name or path."""
+
+    kind: str
+    repository: str | None = None
+    workflow: str | None = None
+    email: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The publisher in a few words."""
+        where = f"{self.repository} ({self.workflow})" if self.workflow else self.repository or self.email
+        return f"{self.kind} {where}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PypiRule:
+    """Who is expected to publish a project: ``publisher``, or whoever published the file of the SHA-256 ``pinned``."""
+
+    project: str
+    publisher: Publisher | None = None
+    pinned: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectations:
+    """The file."""
+
+    FORMAT = "kedge.provenance/1"
+
+    npm: tuple[NpmRule, ...] = ()
+    pypi: tuple[PypiRule, ...] = ()
+
+    @classmethod
+    def from_toml(cls, text: bytes) -> Expectations:
+        """Read the file.
+
+        Raises:
+            DocumentError: it is not such a document; the path leads to the fault.
+        """
+        try:
+            table = tomllib.loads(text.decode("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise DocumentError("", f"is not TOML: {str(error).lower()}") from error
+        fields = Fields(table)
+        fields.format(cls.FORMAT)
+        found = cls(
+            npm=tuple(_npm(entry) for entry in (fields.tables("npm") if "npm" in fields else ())),
+            pypi=tuple(_pypi(entry) for entry in (fields.tables("pypi") if "pypi" in fields else ())),
+        )
+        fields.end()
+        return found
+
+    def npm_rule(self, name: str) -> NpmRule | None:
+        """The first rule that is about this package."""
+        return next((rule for rule in self.npm if rule.fits(name)), None)
+
+    def pypi_rule(self, project: str) -> PypiRule | None:
+        """The rule about this project, by its normalized name."""
+        return next((rule for rule in self.pypi if rule.project == normalized(project)), None)
+
+
+def normalized(project: str) -> str:
+    """A project's name as PyPI compares it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", project).lower()
+
+
+def _npm(fields: Fields) -> NpmRule:
+    package = fields.text("package", pattern=_PACKAGE, expected="a package's name, @scope/* or *")
+    required = fields.optional("provenance", fields.text, pattern="required", expected='"required"') is not None
+    rule = NpmRule(
+        package=package,
+        required=required,
+        source_repository=fields.optional(
+            "source-repository", fields.text, pattern=_REPOSITORY, expected="a URL such as https://github.com/o/r"
+        ),
+        builder=fields.optional("builder", fields.text),
+    )
+    fields.end()
+    return rule
+
+
+def _pypi(fields: Fields) -> PypiRule:
+    project = fields.text("project", pattern=_PROJECT, expected="a project's name")
+    pinned = fields.optional("pinned", fields.text, pattern="sha256:[0-9a-f]{64}", expected="sha256: and 64 digits")
+    if ("publisher" in fields) == (pinned is not None):
+        fields.fail("publisher", "must be there, or pinned, and not both")
+    rule = PypiRule(
+        project=normalized(project),
+        publisher=_publisher(fields.table("publisher")) if "publisher" in fields else None,
+        pinned=pinned.removeprefix("sha256:") if pinned is not None else None,
+    )
+    fields.end()
+    return rule
+
+
+def _publisher(fields: Fields) -> Publisher:
+    kind = fields.text("kind", pattern="|".join(_KINDS), expected=f"one of {', '.join(_KINDS)}")
+    named = kind != "Google"
+    publisher = Publisher(
+        kind=kind,
+        repository=fields.text("repository", pattern="[!-~]+/[!-~]+", expected="owner/name") if named else None,
+        workflow=fields.text("workflow", pattern="[!-~]+", expected="a file's name") if named else None,
+        email=None if named else fields.text("email", pattern="[!-~]+@[!-~]+", expected="an address"),
+    )
+    fields.end()
+    return publisher
