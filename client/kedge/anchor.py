@@ -17,7 +17,6 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from kedge import checks
 from kedge.document import DocumentError, Fields, blame_user, format_time
 from kedge.errors import InputError, StoreError, VerificationError
 from kedge.transport import Mirror
+from kedge.values import dataclass
 
 __all__ = ["Anchor", "add", "configured", "for_registry", "load", "names", "remove", "shipped"]
 

@@ -13,7 +13,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,6 +33,7 @@ from kedge.metadata import (
     require_threshold,
 )
 from kedge.state import Floors, OnlineFloor, TrustedState, sha256_hex
+from kedge.values import dataclass
 
 if TYPE_CHECKING:
     from tuf.api.metadata import MetaFile, Root, Signed, Snapshot, TargetFile, Targets

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +35,7 @@ from kedge.steps import MISSING, Accepted, Answer, Fetch, Gate, Limits, Missing,
 from kedge.store import Store
 from kedge.transport import Deadline, Transport, open_mirrors
 from kedge.trust import Target, Trust, role_states
+from kedge.values import dataclass
 from kedge.workflow import Workflow
 
 if TYPE_CHECKING:

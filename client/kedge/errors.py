@@ -21,8 +21,10 @@ Invariants:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import IntEnum, StrEnum
+
+from kedge.values import dataclass
 
 __all__ = [
     "ExitCode",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property
 
@@ -25,6 +25,7 @@ from kedge.metadata import claimed_version
 from kedge.state import Floors, StateRecord, TrustedState, sha256_hex
 from kedge.steps import MISSING, Accepted, Area, Missing, Recall
 from kedge.store import Change, Records, Store
+from kedge.values import dataclass
 
 __all__ = ["Session", "forget_time"]
 

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kedge.state import TrustedState
+from kedge.values import dataclass
 
 if TYPE_CHECKING:
     from tuf.api.metadata import TargetFile
@@ -51,7 +52,7 @@ class Area(Enum):
     """Not of a mirror: what is held of the chain of roots, by version."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Merit:
     """How good an answer is: the higher ``version`` wins; two of one version must say the same (``identity``)."""
 

@@ -29,10 +29,10 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from kedge.durable import blaming, locked, make_folder, read_file, sync, write_file
+from kedge.values import dataclass
 
 __all__ = ["Change", "Records", "Store"]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from kedge.state import TrustedState
+from kedge.values import dataclass
 
 __all__ = ["RoleState", "Target", "Trust"]
 

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import netrc
 import os
 import socket
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
-from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 from urllib3.exceptions import HTTPError
@@ -98,6 +96,8 @@ def _from_netrc(host: str) -> dict[str, str]:
             return {}
     except (OSError, RuntimeError):
         return {}  # no home, or one that is another user's: there are no credentials in it
+    import netrc  # few have such a file
+
     try:
         entry = netrc.netrc(path).authenticators(host)
     except netrc.NetrcParseError as error:
@@ -134,6 +134,10 @@ def _basic(login: str) -> str:
 
 
 def _proxy(url: str) -> str | None:
+    if not any(name.lower().endswith("_proxy") for name in os.environ):
+        return None
+    from urllib.request import getproxies, proxy_bypass
+
     parts, proxies = urlsplit(url), getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if not proxy or proxy_bypass(parts.netloc.rpartition("@")[2]):

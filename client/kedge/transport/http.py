@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final, TypeVar
@@ -33,6 +32,7 @@ from kedge.transport.connect import Sockets, credentials, open_pool
 from kedge.transport.directory import too_large
 from kedge.transport.faults import explain, is_final, redirected, refused_status, too_late, too_slow
 from kedge.transport.source import CONNECTIONS, Deadline, Mirror
+from kedge.values import dataclass
 
 __all__ = ["HttpLimits", "HttpTransport"]
 

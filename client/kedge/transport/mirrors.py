@@ -146,7 +146,7 @@ class MirrorsTransport:
         wrong = [answer for answer in answers if isinstance(answer.data, KedgeError)]
         if not right:
             return self._none_of(request, answers)
-        best = max(right, key=lambda answer: answer.merit or Merit(0))
+        best = max(right, key=_version)
         self._check_agreement(request, best, right)
         for answer in right:
             if answer.merit != best.merit and answer.merit is not None and best.merit is not None:
@@ -203,9 +203,13 @@ def _weigh(mirror: Transport, future: Future[bytes | Missing], judge: Judge | No
         return _Answer(mirror, error)
 
 
+def _version(answer: _Answer) -> int:
+    return answer.merit.version if answer.merit is not None else 0
+
+
 def _conflict(request: Fetch, one: _Answer, other: _Answer) -> VerificationError:
     exhibits = tuple(answer.data for answer in (one, other) if isinstance(answer.data, bytes))
-    version = one.merit.version if one.merit is not None else 0
+    version = _version(one)
     refusal = Refusal(
         reason=Reason.CONFLICT,
         file=request.path,
