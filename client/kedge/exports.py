@@ -8,16 +8,16 @@ What a form cannot say, it says in notes: an export carries less than the keys d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from kedge.errors import InputError
 from kedge.extensions import find_extension, load_extension, names_of_extensions
 from kedge.keys import KeySet, RegistryKey
 from kedge.trust import Target
 
-__all__ = ["GROUP", "Exported", "Exporter", "Source", "find_exporter"]
+__all__ = ["GROUP", "Adjustable", "Exported", "Exporter", "Source", "find_exporter", "take_settings"]
 
 GROUP = "kedge.exports"
 
@@ -69,6 +69,34 @@ class Exporter(Protocol):
             VerificationError: no key is left to export (``no-keys``), or another target that the form needs is refused.
             InputError: these registries cannot be put together, or are not of the form's kind.
         """
+
+
+@runtime_checkable
+class Adjustable(Exporter, Protocol):
+    """A form that cannot be written from keys alone: the user says more (``--set NAME=VALUE``)."""
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """What can be set, and what it means."""
+
+    def adjusted(self, given: Mapping[str, str]) -> Exporter:
+        """Give the form with these settings.
+
+        Raises:
+            InputError: one is not known, or cannot be used.
+        """
+
+
+def take_settings(given: Mapping[str, str], known: Mapping[str, str]) -> Mapping[str, str]:
+    """Check that every setting is one that the form knows, and give them back.
+
+    Raises:
+        InputError: one is not.
+    """
+    for name in given:
+        if name not in known:
+            raise InputError(f"--set {name}: there is no such setting", hint=f"settings: {', '.join(known)}")
+    return given
 
 
 def find_exporter(name: str) -> Exporter:

@@ -20,7 +20,7 @@ from kedge._cli.outfile import replace_file
 from kedge._cli.output import Screen, answer, answer_json, visible
 from kedge._cli.words import say_warnings
 from kedge.errors import InputError
-from kedge.exports import GROUP, Exported, Exporter, Source, find_exporter
+from kedge.exports import GROUP, Adjustable, Exported, Exporter, Source, find_exporter
 from kedge.extensions import names_of_extensions
 from kedge.trust import Trust
 
@@ -55,6 +55,12 @@ def export(
             "--output", "-o", metavar="FILE", help="Replace this file, whole; else stdout.", show_default=False
         ),
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="What the format needs beside keys (repeat).", show_default=False
+        ),
+    ] = None,
     require_refresh: RequireRefresh = False,
     json: Json = False,
 ) -> None:
@@ -65,7 +71,7 @@ def export(
     if layout is None:
         _list_formats()
         return
-    exporter = find_exporter(layout)
+    exporter = _adjusted(layout, find_exporter(layout), settings or [])
     if output is not None and exporter.appended_to is not None and _is_named_by(exporter.appended_to, output):
         hint = f'append: >> "${exporter.appended_to}"'
         raise InputError(f"{output}: --output would replace what other steps wrote", hint=hint)
@@ -111,6 +117,21 @@ def say_notes(exported: Exported) -> None:
     """Say on stderr what the form that was exported cannot say."""
     for note in exported.notes:
         sys.stderr.write(f"kedge: note: {visible(note)}\n")
+
+
+def _adjusted(layout: str, exporter: Exporter, settings: Sequence[str]) -> Exporter:
+    given: dict[str, str] = {}
+    for text in settings:
+        name, separator, value = text.partition("=")
+        if not (separator and name and value):
+            raise InputError(f"--set {text}: must be NAME=VALUE")
+        if given.setdefault(name, value) != value:
+            raise InputError(f"--set {name}: stands there twice")
+    if isinstance(exporter, Adjustable):
+        return exporter.adjusted(given)
+    if given:
+        raise InputError(f"--set: there is nothing to set for {layout}")
+    return exporter
 
 
 def _list_formats() -> None:
