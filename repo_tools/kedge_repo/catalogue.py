@@ -34,7 +34,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueEntry:
-    """One registry: the target that carries its keys, and the bytes and ``custom`` of that target."""
+    """One registry: the target that carries its keys, and the bytes and ``custom`` of that target.
+
+    ``beside`` are further targets, paths and bytes: the same keys in a form for readers that are not kedge.
+    """
 
     registry: str
     ecosystem: str
@@ -42,6 +45,7 @@ class CatalogueEntry:
     target_bytes: bytes
     custom: dict[str, Any] | None
     sources: tuple[Source, ...]
+    beside: tuple[tuple[str, bytes], ...] = ()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> CatalogueEntry:
@@ -53,11 +57,7 @@ class CatalogueEntry:
         value = load_json(data)
         fields = Fields(value)
         fields.format(CATALOGUE_FORMAT)
-        target = fields.text("target")
-        try:
-            check_target_path(target)
-        except DocumentError as error:
-            fields.fail("target", error.problem)
+        target = _target(fields)
         form, target_bytes = _read_document(fields, value)
         custom = None
         if "custom" in fields:
@@ -71,6 +71,7 @@ class CatalogueEntry:
             target_bytes=target_bytes,
             custom=custom,
             sources=sources,
+            beside=tuple(_beside(item, target) for item in fields.optional("beside", fields.tables) or ()),
         )
         fields.end()
         recorded = {source.sha256 for source in sources if source.sha256}
@@ -125,6 +126,24 @@ def _lay_out(document: Any, layout: str) -> bytes:
     if layout == "indent-4":
         return (json.dumps(document, indent=4) + "\n").encode()
     return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _target(fields: Fields) -> str:
+    target = fields.text("target")
+    try:
+        check_target_path(target)
+    except DocumentError as error:
+        fields.fail("target", error.problem)
+    return target
+
+
+def _beside(fields: Fields, of: str) -> tuple[str, bytes]:
+    target = _target(fields)
+    if target.rpartition("/")[0] != of.rpartition("/")[0] or target == of:
+        fields.fail("target", f"must stand beside {of}, in the same folder")
+    content = fields.text("text").encode()
+    fields.end()
+    return target, content
 
 
 def _source(fields: Fields) -> Source:

@@ -100,6 +100,8 @@ def found_repository(folder: Path, charter: Charter, *, now: datetime) -> tuple[
     plan = initial(view)
     for entry in charter.registries:
         plan = plan.then(add_target(view.with_plan(plan), entry.target, entry.target_bytes, entry.custom))
+        for path, data in entry.beside:
+            plan = plan.then(add_target(view.with_plan(plan), path, data, None))
     event = Event(name=FIRST_EVENT, reason=charter.reason, opened=now, base=Base.of(SignedMetadata()))
     event = event.apply(plan, SignedMetadata())
     workspace = Workspace(root=folder)
