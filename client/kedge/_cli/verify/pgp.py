@@ -1,0 +1,64 @@
+"""``kedge verify pgp``: hold a file and its detached OpenPGP signature against a verified keyring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kedge._cli.clients import open_client
+from kedge._cli.keys import speaking_anchor
+from kedge._cli.options import AnchorName, Json, RequireRefresh
+from kedge._cli.verify.conclude import basis_of, conclude
+from kedge.errors import InputError
+from kedge.keys import KeyFormat
+from kedge.registries.checklist import Checklist
+from kedge.registries.pgp.detached import MAX_SIGNATURE_BYTES
+from kedge.registries.pgp.tool import find_checker
+from kedge.registries.pgp.verify import GOOD, verify_file
+
+__all__ = ["pgp"]
+
+
+def pgp(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What was signed.")],
+    signature: Annotated[Path, typer.Argument(metavar="SIG", help="The detached signature: .asc, .sig or .gpg.")],
+    registry: Annotated[
+        str, typer.Option("--registry", "-r", metavar="ID", help="Whose keys: pgp/NAME, gradle/NAME or apt/NAME.")
+    ],
+    anchor: AnchorName = None,
+    require_refresh: RequireRefresh = False,
+    json: Json = False,
+) -> None:
+    """Verify a detached OpenPGP signature.
+
+    At least one signature must be good, by a key of the registry that is neither revoked nor over, and none bad. Exit
+    status 5: it is not verified.
+    """
+    if not file.is_file():
+        raise InputError(f"{file}: there is no such file")
+    try:
+        with signature.open("rb") as stream:
+            data = stream.read(MAX_SIGNATURE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{signature}: cannot be read: {reason.lower()}") from error
+    if len(data) > MAX_SIGNATURE_BYTES:
+        raise InputError(f"{signature}: is longer than {MAX_SIGNATURE_BYTES >> 20} MiB, which no signature is")
+    with open_client(speaking_anchor(registry, anchor), require_refresh=require_refresh) as client:
+        keys, trust = client.registry_keys(registry), client.trust
+    if any(key.format is not KeyFormat.OPENPGP for key in keys.keys):
+        raise InputError(
+            f"{registry}: its keys are no OpenPGP keys", hint="name one of pgp/NAME, gradle/NAME, apt/NAME"
+        )
+    check = verify_file(file, data, keys, find_checker())
+    found = Checklist(
+        kind="pgp",
+        subject=str(file),
+        things=("file", "files"),
+        good=GOOD,
+        items=(check,),
+        basis=basis_of(keys, trust),
+    )
+    conclude(found, trust, everything=True, json=json)
