@@ -12,7 +12,7 @@ The ideas:
   (an algorithm that it does not know) is this machine's fault, and never called a bad signature.
 
 Sources: Sigstore's ``PublicKey`` and ``PublicKeyDetails`` (the algorithm names), RFC 5280 §4.1.2.7 (SPKI), RFC 5758
-§3.2 (ECDSA over P-256 and SHA-256, DER), RFC 8032 (Ed25519).
+§3.2 (ECDSA over P-256 and SHA-256, DER), RFC 8032 (Ed25519), RFC 8017 §8.2 (RSASSA-PKCS1-v1_5).
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ __all__ = [
 ]
 
 MAX_SHOWN = 100
+MIN_RSA_BITS = 2048
 
 
 class KeyStatus(StrEnum):
@@ -334,12 +335,35 @@ def _check_ed25519(key: PublicKeyTypes) -> Callable[[bytes, bytes], None]:
     return key.verify
 
 
+def _fits_rsa(key: PublicKeyTypes) -> bool:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+    return isinstance(key, RSAPublicKey) and key.key_size >= MIN_RSA_BITS
+
+
+def _check_rsa_sha512(key: PublicKeyTypes) -> Callable[[bytes, bytes], None]:
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.hashes import SHA512
+
+    if not isinstance(key, RSAPublicKey):
+        raise TypeError("load_public_key gave another kind of key")
+    padding, digest = PKCS1v15(), SHA512()
+    return lambda signature, message: key.verify(signature, message, padding, digest)
+
+
 ALGORITHMS = {
     "PKIX_ECDSA_P256_SHA_256": _Scheme(
         expected="an ECDSA P-256 public key (SubjectPublicKeyInfo, DER)", fits=_fits_p256, checker=_check_p256
     ),
     "PKIX_ED25519": _Scheme(
         expected="an Ed25519 public key (SubjectPublicKeyInfo, DER)", fits=_fits_ed25519, checker=_check_ed25519
+    ),
+    # Named as Sigstore would: its list has RSA over SHA-256 only, and Hex signs over SHA-512.
+    "PKIX_RSA_PKCS1V15_SHA512": _Scheme(
+        expected=f"an RSA public key of at least {MIN_RSA_BITS} bits (SubjectPublicKeyInfo, DER)",
+        fits=_fits_rsa,
+        checker=_check_rsa_sha512,
     ),
 }
 

@@ -28,6 +28,7 @@ from kedge.config import Config
 from kedge.document import DocumentError
 from kedge.lockfile import Lock
 from kedge.memory import read_record
+from kedge.registries.hex import Hex
 from kedge.registries.npm import NPM
 from kedge.state import StateRecord
 from kedge.sync.folder import MirrorRecord
@@ -160,6 +161,16 @@ FORMATS: dict[str, Format] = {
     ),
     "bundle": Format(example=EXAMPLES["bundle"], read=Manifest.from_json, beyond=CALENDAR),
     "mirror": Format(example=EXAMPLES["mirror"], read=MirrorRecord.from_bytes, beyond=CALENDAR),
+    "hex-keys": Format(
+        example=EXAMPLES["hex-keys"],
+        read=lambda data: Hex().parse(data, registry="hex/hexpm", custom=None, now=NOW),
+        beyond={
+            **CALENDAR,
+            r"^repository: must be hexpm": "a schema does not know where the document stands",
+            r"\.id: .* stands there twice": BY_ONE_FIELD,
+            r"pem: must be": "a schema does not look into base64",
+        },
+    ),
     "lock": Format(example=EXAMPLES["lock"], read=Lock.from_bytes, beyond=CALENDAR),
     "policy": Format(
         example=EXAMPLES["policy"],
@@ -222,6 +233,7 @@ FORMATS: dict[str, Format] = {
         read=CatalogueEntry.from_bytes,
         beyond={
             r"^document: does not give the bytes whose sha256": "a schema computes no digest",
+            r"^beside\[\d+\]\.target: must stand beside": "a schema cannot compare two fields",
             r"^holds a number of \d+ digits": "the rule is of the JSON text, wherever the number stands",
             r"^holds the fraction 1\.[05]": "the rule is of the JSON text, wherever the number stands",
         },

@@ -13,6 +13,7 @@ import pytest
 from kedge.document import DocumentError
 from kedge.errors import InputError
 from kedge.findings import Severity
+from kedge.registries.pgp.armor import dearmor
 from kedge.registry import find_registry
 from kedge_repo.catalogue import CatalogueEntry, catalogue_entry, catalogue_names
 
@@ -88,3 +89,37 @@ def test_a_document_that_is_no_json_is_carried_byte_for_byte(form: dict[str, str
 def test_a_document_in_two_forms_is_refused() -> None:
     with pytest.raises(DocumentError, match="must hold one of document, text and base64"):
         CatalogueEntry.from_bytes(json.dumps({**shipped(), "text": "x"}).encode())
+
+
+@pytest.mark.parametrize(
+    ("registry", "targets"),
+    [
+        ("apt/debian", ["apt/debian/archive-keyring.gpg", "apt/debian/archive-keyring.asc"]),
+        ("hex/hexpm", ["hex/hexpm/keys.json", "hex/hexpm/public_key.pem"]),
+    ],
+)
+def test_an_entry_is_read_by_its_module_and_what_stands_beside_it_is_the_same_keys(
+    registry: str, targets: list[str]
+) -> None:
+    entry = catalogue_entry(registry)
+    assert [entry.target, *(path for path, _ in entry.beside)] == targets
+    module = find_registry(registry)
+    keys = module.parse(
+        entry.target_bytes, registry=registry, custom=entry.custom, now=datetime(2026, 8, 22, tzinfo=UTC)
+    )
+    assert module.target_path(registry) == entry.target
+    assert module.lint(None, keys) == ()
+    ((_, beside),) = entry.beside
+    if registry == "hex/hexpm":
+        assert [key.pem for key in keys.keys] == [beside.decode()]
+    else:
+        assert dearmor(beside) == entry.target_bytes
+
+
+@pytest.mark.parametrize("target", ["other/keys.txt", "registry.npmjs.org/keys.json", "registry.npmjs.org/../x"])
+def test_what_stands_beside_a_document_stands_in_its_folder(target: str) -> None:
+    value = {**shipped(), "beside": [{"target": target, "text": "x"}]}
+    with pytest.raises(DocumentError, match=r"beside\[0\]\.target"):
+        CatalogueEntry.from_bytes(json.dumps(value).encode())
+    value["beside"][0]["target"] = "registry.npmjs.org/keys.txt"
+    assert CatalogueEntry.from_bytes(json.dumps(value).encode()).beside == (("registry.npmjs.org/keys.txt", b"x"),)

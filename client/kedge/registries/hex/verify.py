@@ -1,0 +1,251 @@
+"""Verifies what a ``mix.lock`` names: asks for each package's signed resource, and judges lock, resource and tarball.
+
+For each package, in this order: the resource's signature, the repository and the name inside it, what was seen of it
+before, the locked release, its digests, and the tarball on disk if there is one. The first that is wrong is the
+outcome.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from kedge.document import DocumentError
+from kedge.errors import FetchError, InputError, Reason, StoreError, VerificationError
+from kedge.keys import KeySet, KeyStatus
+from kedge.memory import Memory
+from kedge.registries.checklist import Checked
+from kedge.registries.hex.document import USAGE
+from kedge.registries.hex.mixlock import Locked
+from kedge.registries.hex.resource import MAX_RESOURCE_BYTES, Package, Release, Signed, UnsignedError
+from kedge.registries.hex.tarball import MAX_TARBALL_BYTES, Tarball
+from kedge.registries.hex.verdict import Outcome, Policy, remembered, rollbacks, subject_of
+from kedge.registries.served import Served, TooLongError
+
+__all__ = ["Settings", "Signer", "check_resource", "verify_packages"]
+
+JOBS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What one run goes by. ``open_served`` opens the repository or its mirror, once for each thread."""
+
+    keys: KeySet
+    open_served: Callable[[], Served]
+    memory: Memory
+    policy: Policy = field(default_factory=Policy)
+    tarballs: Path | None = None
+    jobs: int = JOBS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signer:
+    """Whose signature is right, and the payload under it; or what is wrong instead."""
+
+    outcome: Outcome
+    detail: str = ""
+    key: str | None = None
+    payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Resource:
+    """What became of one package's resource: the check without a subject, and the package where it holds."""
+
+    check: Checked
+    package: Package | None = None
+
+
+def verify_packages(locked: Sequence[Locked], settings: Settings) -> tuple[Checked, ...]:
+    """Give the outcome of each package, in their order.
+
+    Raises:
+        InputError: the mirror's address, or a tarball, cannot be used.
+        StoreError: what was seen before cannot be read.
+    """
+    wanted = list(dict.fromkeys((each.repository, each.name) for each in locked if _is_ours(each, settings)))
+    answers = _fetch(wanted, settings)
+    resources = {
+        (repository, name): _judge_resource(answers[repository, name], repository, name, settings)
+        for repository, name in wanted
+    }
+    return tuple(_judge(each, resources.get((each.repository, each.name)), settings) for each in locked)
+
+
+def _is_ours(locked: Locked, settings: Settings) -> bool:
+    return locked.kind == "hex" and locked.repository.partition(":")[0] == settings.keys.registry.removeprefix("hex/")
+
+
+def _fetch(wanted: Sequence[tuple[str, str]], settings: Settings) -> Mapping[tuple[str, str], bytes | Checked]:
+    """Ask for the resources, several at a time; each thread has a connection of its own."""
+    local = threading.local()
+    with ExitStack() as opened:
+        lock = threading.Lock()
+
+        def served() -> Served:
+            if not hasattr(local, "served"):
+                with lock:
+                    local.served = opened.enter_context(settings.open_served())
+            found: Served = local.served
+            return found
+
+        def ask(what: tuple[str, str]) -> bytes | Checked:
+            return _ask(served(), *what)
+
+        with ThreadPoolExecutor(max(1, min(settings.jobs, len(wanted)))) as pool:
+            return dict(zip(wanted, pool.map(ask, wanted), strict=True))
+
+
+def _ask(served: Served, repository: str, name: str) -> bytes | Checked:
+    organisation = repository.partition(":")[2]
+    path = f"{f'repos/{organisation}/' if organisation else ''}packages/{name}"
+    told = Checked(name="", outcome=Outcome.UNREACHABLE, is_fault=True)
+    try:
+        data = served.read(path, max_bytes=MAX_RESOURCE_BYTES)
+    except TooLongError as error:
+        return replace(told, outcome=Outcome.TOO_LONG, detail=str(error))
+    except (FetchError, VerificationError) as error:
+        return replace(told, detail=error.message)
+    if data is None:
+        return replace(told, outcome=Outcome.NOT_FOUND, detail=f"{served.url} has no {path}")
+    return data
+
+
+def _judge_resource(answer: bytes | Checked, repository: str, name: str, settings: Settings) -> _Resource:
+    if isinstance(answer, Checked):
+        return _Resource(check=answer)
+    told = Checked(name="", outcome=Outcome.VERIFIED, is_fault=False)
+    signer = check_resource(answer, settings.keys)
+    if signer.outcome is not Outcome.VERIFIED:
+        return _Resource(check=replace(told, outcome=signer.outcome, is_fault=True, detail=signer.detail))
+    try:
+        package = Package.from_payload(signer.payload)
+    except DocumentError as error:
+        return _Resource(check=replace(told, outcome=Outcome.MALFORMED, is_fault=True, detail=str(error)))
+    told = replace(told, facts={"key": signer.key})
+    expected = repository.partition(":")[2] or repository
+    if package.repository != expected:
+        detail = f"is signed for the repository {package.repository}, and {expected} was asked"
+        return _Resource(check=replace(told, outcome=Outcome.WRONG_REPOSITORY, is_fault=True, detail=detail))
+    if package.name != name:
+        detail = f"is signed for the package {package.name}: whoever served it answered for another one"
+        return _Resource(check=replace(told, outcome=Outcome.WRONG_NAME, is_fault=True, detail=detail))
+    return _Resource(check=_against_memory(package, told, settings), package=package)
+
+
+def check_resource(data: bytes, keys: KeySet) -> Signer:
+    """Checked the signature of a resource as it is served. It names no key: each one is tried."""
+    try:
+        signed = Signed.from_bytes(data)
+    except UnsignedError as error:
+        return Signer(outcome=Outcome.UNSIGNED, detail=str(error))
+    except DocumentError as error:
+        return Signer(outcome=Outcome.MALFORMED, detail=str(error))
+    # Who signed is asked first, as if every key counted; then whether that key's word is worth anything.
+    every = replace(
+        keys,
+        keys=tuple(replace(key, status=KeyStatus.ACTIVE, valid_from=None, valid_until=None) for key in keys.keys),
+        revoked=(),
+    )
+    for key in keys.keys:
+        try:
+            every.verify(signed.payload, keyid=key.id, signature=signed.signature, usage=USAGE)
+        except VerificationError:
+            continue
+        try:
+            keys.verify(signed.payload, keyid=key.id, signature=signed.signature, usage=USAGE)
+        except VerificationError as error:
+            revoked = error.refusal.reason is Reason.REVOKED_KEY
+            outcome = Outcome.REVOKED_KEY if revoked else Outcome.OUTSIDE_VALIDITY
+            return Signer(outcome=outcome, detail=error.message)
+        return Signer(outcome=Outcome.VERIFIED, key=key.id, payload=signed.payload)
+    count = len(keys.keys)
+    detail = (
+        f"none of the {count} keys of {keys.target} made this signature"
+        if count > 1
+        else (f"the key of {keys.target} did not make this signature")
+    )
+    return Signer(outcome=Outcome.BAD_SIGNATURE, detail=detail)
+
+
+def _against_memory(package: Package, told: Checked, settings: Settings) -> Checked:
+    memory, subject = settings.memory, subject_of(settings.keys.registry, package)
+    accept = settings.policy.accept_older
+    try:
+        older = rollbacks(package, memory.recall(subject))
+        if older and not accept:
+            return replace(told, outcome=Outcome.ROLLED_BACK, is_fault=True, detail="; ".join(older))
+        try:
+            memory.update(subject, lambda seen: remembered(package, None if accept else seen))
+        except StoreError as error:
+            return replace(told, notes=(*told.notes, f"could not be remembered: {error.message}"))
+    except DocumentError as error:
+        raise StoreError(f"{memory.path(subject)}: what was seen before is damaged: {error}") from error
+    return replace(told, notes=(*told.notes, *(f"{text}, which you accept" for text in older)))
+
+
+def _judge(locked: Locked, resource: _Resource | None, settings: Settings) -> Checked:
+    if locked.kind != "hex":
+        told = Checked(name=locked.app, outcome=Outcome.SKIPPED, is_fault=False)
+        return replace(told, detail=f"comes from {locked.kind}, and no Hex repository signs it")
+    subject = f"{locked.name} {locked.version}".rstrip()
+    if resource is None:
+        detail = f"is of the repository {locked.repository}, and these are the keys of {settings.keys.registry}"
+        return Checked(name=subject, outcome=Outcome.NO_KEYS, is_fault=True, detail=detail)
+    told = replace(resource.check, name=subject)
+    if told.is_fault or resource.package is None:
+        return told
+    return (
+        _judge_release(locked, resource.package, told, settings)
+        if locked.version
+        else (replace(told, detail=f"{len(resource.package.releases)} releases"))
+    )
+
+
+def _judge_release(locked: Locked, package: Package, told: Checked, settings: Settings) -> Checked:
+    release = package.releases.get(locked.version)
+    if release is None:
+        return replace(told, outcome=Outcome.NOT_LISTED, is_fault=True, detail="the repository signs no such release")
+    if release.retired is not None:
+        told = replace(told, notes=(*told.notes, f"this release was retired, {release.retired}"))
+    pairs = (("outer", locked.outer, release.outer), ("inner", locked.inner, release.inner))
+    for name, ours, theirs in pairs:
+        if ours is not None and theirs is not None and ours != theirs:
+            detail = f"locked is the {name} checksum {ours}, and signed is {theirs}"
+            return replace(told, outcome=Outcome.DIGEST_MISMATCH, is_fault=True, detail=detail)
+    if settings.tarballs is not None:
+        told, bound = _judge_tarball(locked, release, told, settings.tarballs)
+    else:
+        bound = False
+    if not told.is_fault and not bound and locked.inner is None and locked.outer is None:
+        detail = "nothing says which content is meant: the lock file holds no checksum, and there is no tarball"
+        return replace(told, outcome=Outcome.NOT_BOUND, is_fault=True, detail=detail)
+    return told
+
+
+def _judge_tarball(locked: Locked, release: Release, told: Checked, folder: Path) -> tuple[Checked, bool]:
+    file = folder / f"{locked.name}-{locked.version}.tar"
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(MAX_TARBALL_BYTES + 1)
+    except FileNotFoundError:
+        return replace(told, notes=(*told.notes, f"there is no {file}")), False
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{file}: cannot be read: {reason.lower()}") from error
+    if len(data) > MAX_TARBALL_BYTES:
+        return replace(told, outcome=Outcome.TOO_LONG, is_fault=True, detail=f"{file} is longer than any package"), True
+    try:
+        tarball = Tarball.from_bytes(data)
+    except DocumentError as error:
+        return replace(told, outcome=Outcome.MALFORMED, is_fault=True, detail=f"{file}: {error}"), True
+    for name, ours, theirs in (("outer", tarball.outer, release.outer), ("inner", tarball.inner, release.inner)):
+        if theirs is not None and ours != theirs:
+            detail = f"{file} has the {name} checksum {ours}, and signed is {theirs}"
+            return replace(told, outcome=Outcome.DIGEST_MISMATCH, is_fault=True, detail=detail), True
+    return told, True
