@@ -18,6 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 
 from kedge import checks
@@ -26,7 +27,7 @@ from kedge.errors import InputError, StoreError, VerificationError
 from kedge.transport import Mirror
 from kedge.values import dataclass
 
-__all__ = ["Anchor", "add", "configured", "for_registry", "load", "names", "remove", "shipped"]
+__all__ = ["Anchor", "Transparency", "add", "configured", "for_registry", "load", "names", "remove", "shipped"]
 
 _SHIPPED = Path(__file__).with_name("_anchors")
 _NONE = timedelta(0)
@@ -35,13 +36,21 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _REGISTRY = r"[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9@_][A-Za-z0-9._@-]*)*"
 
 
+class Transparency(StrEnum):
+    """What is asked of the repository's log: nothing, that its faults are said, or that it vouches for everything."""
+
+    OFF = "off"
+    WARN = "warn"
+    REQUIRE = "require"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anchor:
     """What a client starts from.
 
     ``not_before`` is a moment that has surely passed, a floor for the reference time on a machine without a past.
     ``max_staleness`` is for how long expired trust may still be used, ``refresh_after`` for how long an answer needs no
-    request.
+    request. ``log_policy`` is the text of a C2SP log policy that the user pins, instead of the repository's own.
     """
 
     FORMAT = "kedge.anchor/1"
@@ -53,6 +62,8 @@ class Anchor:
     not_before: datetime | None = None
     max_staleness: timedelta = _NONE
     refresh_after: timedelta = _NONE
+    transparency: Transparency = Transparency.OFF
+    log_policy: str | None = None
 
     @classmethod
     def from_toml(cls, name: str, text: bytes, initial_root: bytes) -> Anchor:
@@ -85,6 +96,8 @@ class Anchor:
             not_before=fields.optional("not_before", fields.time),
             max_staleness=staleness,
             refresh_after=after,
+            transparency=Transparency(_transparency(fields)),
+            log_policy=fields.optional("log_policy", _log_policy, fields=fields),
         )
         fields.end()
         return anchor
@@ -96,6 +109,10 @@ class Anchor:
             lines.append(f"registries = [{', '.join(map(_quoted, self.registries))}]")
         if self.not_before is not None:
             lines.append(f"not_before = {_quoted(format_time(self.not_before))}")
+        if self.transparency is not Transparency.OFF:
+            lines.append(f"transparency = {_quoted(self.transparency.value)}")
+        if self.log_policy is not None:
+            lines.append(f"log_policy = {_quoted(self.log_policy)}")
         for mirror in self.mirrors:
             lines += _mirror_lines(mirror)
         if self.max_staleness or self.refresh_after:
@@ -246,12 +263,29 @@ def _freshness(table: Fields) -> tuple[timedelta, timedelta]:
     return timedelta(seconds=seconds[0]), timedelta(seconds=seconds[1])
 
 
+def _transparency(fields: Fields) -> str:
+    modes = "|".join(Transparency)
+    return fields.optional("transparency", fields.text, pattern=modes, expected="off, warn or require") or "off"
+
+
+def _log_policy(name: str, *, fields: Fields) -> str:
+    from kedge.keylog.policy import LogPolicy  # few anchors pin one
+
+    text = fields.text(name)
+    try:
+        LogPolicy.from_bytes(text.encode())
+    except DocumentError as error:
+        raise DocumentError(fields.at(name), str(error)) from error
+    return text
+
+
 def _mirror(entry: Fields) -> Mirror:
-    folders = {name: entry.text(name, empty=True) for name in ("metadata", "targets") if name in entry}
+    folders = {name: entry.text(name, empty=True) for name in ("metadata", "targets", "log") if name in entry}
     mirror = Mirror(
         url=entry.text("url"),
         metadata=folders.get("metadata", "metadata"),
         targets=folders.get("targets", "targets"),
+        log=folders.get("log", "tlog"),
         ca_file=entry.optional("ca_file", entry.text),
         credentials_file=entry.optional("credentials_file", entry.text),
         redirect_origins=entry.texts("redirect_origins") if "redirect_origins" in entry else (),
@@ -263,9 +297,9 @@ def _mirror(entry: Fields) -> Mirror:
 
 def _mirror_lines(mirror: Mirror) -> Iterator[str]:
     yield from ("", "[[mirror]]")
-    for field in ("url", "metadata", "targets", "ca_file", "credentials_file"):
+    for field in ("url", "metadata", "targets", "log", "ca_file", "credentials_file"):
         value = getattr(mirror, field)
-        if value is not None:
+        if value is not None and (field, value) != ("log", "tlog"):
             yield f"{field} = {_quoted(value)}"
     if mirror.redirect_origins:
         yield f"redirect_origins = [{', '.join(map(_quoted, mirror.redirect_origins))}]"

@@ -52,6 +52,7 @@ __all__ = [
     "content_matches",
     "describe_age",
     "keys_replaced",
+    "raise_time",
     "require_complete",
     "require_fresh",
     "require_unexpired",
@@ -357,6 +358,16 @@ def require_unexpired(parsed: Parsed[Any], role: str, freshness: Freshness) -> N
     message = f"{parsed.file}: {role} version {signed.version} expired on {date}, {describe_age(age)} before {now}"
     allowed = f"; up to {describe_age(freshness.max_staleness)} is allowed" if freshness.max_staleness else ""
     raise ExpiredError(message + allowed, refusal=refusal, hint=_expired_hint(role))
+
+
+def raise_time(state: TrustedState, moment: datetime) -> TrustedState:
+    """Raise the time floor to ``moment``, which is known to have passed.
+
+    Never past the timestamp's expiry: a clock that was far ahead once must not refuse what is signed afterwards.
+    """
+    if state.timestamp is None:
+        return state
+    return state.raise_floors(Floors(time=min(moment, state.timestamp.signed.expires)))
 
 
 def describe_age(age: timedelta) -> str:

@@ -13,25 +13,26 @@ A client is used by one thread at a time; any number of processes may share a st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from kedge import anchor as anchors
 from kedge import checks, workflow
-from kedge.anchor import Anchor
+from kedge.anchor import Anchor, Transparency
 from kedge.checks import Freshness
 from kedge.clock import Clock, SystemClock
-from kedge.document import format_time
+from kedge.drive import clock_warning, drive, gate, no_network
 from kedge.errors import ExpiredError, FetchError, InputError, Reason, StoreError, VerificationError
 from kedge.folders import config_folder, state_folder
 from kedge.session import Session
-from kedge.state import Floors, TrustedState, sha256_hex
-from kedge.steps import MISSING, Accepted, Answer, Fetch, Gate, Limits, Missing, Phase, Recall
+from kedge.state import TrustedState, sha256_hex
+from kedge.steps import Limits, Phase
 from kedge.store import Store
 from kedge.transport import Deadline, Transport, open_mirrors
 from kedge.trust import Target, Trust, role_states
@@ -41,6 +42,7 @@ from kedge.workflow import Workflow
 if TYPE_CHECKING:
     from kedge.keys import KeySet
     from kedge.lockfile import Lock, LockedAnchor
+    from kedge.transparency import KeyLog
 
 __all__ = ["TrustClient"]
 
@@ -85,6 +87,7 @@ class TrustClient:
         self._lock = lock
         self._hold_back = hold_back
         self._answering: _Answering | None = None
+        self._log: KeyLog | None = None
 
     def refresh(self) -> Trust:
         """Bring the trusted metadata up to date, and say how far trust reaches.
@@ -98,21 +101,27 @@ class TrustClient:
         session, freshness, deadline = self._open(), self._freshness(), Deadline(self._timeout_s)
         # The first questions do not depend on what the stored files say: they are under way while those are verified.
         first = workflow.opening(session.held_root_version, self._limits, cold=session.is_cold)
-        self._reach().begin(first if self._limits.root_window else (), deadline)
+        ahead = (*first, *self._log.ahead) if self._log is not None else first
+        self._reach().begin(ahead if self._limits.root_window else (), deadline)
         state = self._restored(session)
         steps = workflow.refresh(
             state,
             freshness,
             recorded=session.recorded,
             limits=self._limits,
-            gate=self._gate(session),
+            gate=gate(session, self._lock),
         )
         try:
             state = self._run(steps, session, deadline)
+            if self._log is not None:
+                download = partial(self._run, session=session, deadline=deadline)
+                state = self._log.follow(state, self._reach(), deadline, download)
         except FetchError as error:
             return self._fall_back(error)
         freshness = freshness.above(state.floors)
-        state = self._raise_time(state)
+        checks.require_fresh(state, freshness)
+        # By this machine's clock alone: what a lock says is never written down.
+        state = checks.raise_time(state, self._clock.now()) if self._as_of is None else state
         session.settle(fetched=self._clock.now(), source=self._reach().source)
         session.commit(state)
         return self._answer(session, state, freshness, refreshed=True)
@@ -127,15 +136,17 @@ class TrustClient:
         """
         session, freshness = self._open(), self._freshness()
         state = self._restored(session)
-        gate = self._gate(session)
-        gate(Phase.ROOT, state)
+        check = gate(session, self._lock)
+        check(Phase.ROOT, state)
         state = checks.settle_floors(state, session.recorded)
         session.settle()
         checks.require_complete(state)
-        gate(Phase.TIMESTAMP, state)
-        gate(Phase.SNAPSHOT, state)
+        check(Phase.TIMESTAMP, state)
+        check(Phase.SNAPSHOT, state)
         freshness = freshness.above(state.floors)
         checks.require_fresh(state, freshness)
+        if self._log is not None:
+            self._log.recall(state)
         return self._answer(session, state, freshness, refreshed=False)
 
     def registry_keys(self, registry: str) -> KeySet:
@@ -153,12 +164,17 @@ class TrustClient:
         from kedge.registry import find_registry, read_served_keys  # only who asks for keys needs them
 
         module = find_registry(registry)
-        target = self.target(module.target_path(registry))
+        target = self._find(module.target_path(registry))
         now = self.trust.reference_time
         try:
-            return read_served_keys(module, target.data, registry=registry, custom=target.custom, now=now)
+            keys = read_served_keys(module, target.data, registry=registry, custom=target.custom, now=now)
         except VerificationError as error:
             raise error.served_by(self.trust.source or "the stored state") from error
+        with self._withholding():
+            if self._log is not None:
+                self._log.prove_keys(keys, self._reach(), Deadline(self._timeout_s))
+        self._keep()
+        return keys
 
     def target(self, path: str) -> Target:
         """Give a target file, after a refresh where this client has not made one yet.
@@ -168,24 +184,9 @@ class TrustClient:
             ExpiredError: something has expired beyond what the policy allows.
             FetchError: it cannot be had.
         """
-        now = self._ready()
-        deadline = Deadline(self._timeout_s)
-        found = self._run(workflow.find(now.state, path, now.freshness, limits=self._limits), now.session, deadline)
-        data = self._run(workflow.download(found), now.session, deadline)
-        if now.session.has_news:
-            now.session.commit(found.state)
-        expires = found.state.roles[found.role].signed.expires
-        valid_until = min(now.trust.valid_until, expires)
-        trust = replace(now.trust, valid_until=valid_until, stale=valid_until <= now.freshness.reference_time)
-        self._answering = replace(now, state=found.state, trust=trust)
-        custom = found.target.custom
-        return Target(
-            path=path,
-            data=data,
-            sha256=sha256_hex(data),
-            role=found.role,
-            custom=custom if isinstance(custom, Mapping) else None,
-        )
+        target = self._find(path)
+        self._keep()
+        return target
 
     @property
     def trust(self) -> Trust:
@@ -227,9 +228,13 @@ class TrustClient:
             KedgeError: as :meth:`target` does.
         """
         now = self._ready()
-        state = self._run(steps(now.state, now.freshness), now.session, Deadline(self._timeout_s))
-        now.session.commit_reached()
+        deadline = Deadline(self._timeout_s)
+        with self._withholding():
+            state = self._run(steps(now.state, now.freshness), now.session, deadline)
+            if self._log is not None:
+                self._log.prove_state(state, self._reach(), deadline)
         self._answering = replace(now, state=state)
+        self._keep()
         return state
 
     def keep(self) -> None:
@@ -241,6 +246,8 @@ class TrustClient:
         if self._as_of is not None:
             raise InputError("nothing is kept of an answer as of another time than now")
         now = self._ready()
+        if self._log is not None:
+            self._log.keep_all()
         now.session.keep_all(now.state)
 
     def close(self) -> None:
@@ -287,9 +294,55 @@ class TrustClient:
         if age is None or not timedelta(0) <= age < self.anchor.refresh_after:
             self._answering = None
 
+    def _find(self, path: str) -> Target:
+        now = self._ready()
+        deadline = Deadline(self._timeout_s)
+        with self._withholding():
+            found = self._run(workflow.find(now.state, path, now.freshness, limits=self._limits), now.session, deadline)
+            if self._log is not None:
+                self._log.prove_state(found.state, self._reach(), deadline)
+            data = self._run(workflow.download(found), now.session, deadline)
+        expires = found.state.roles[found.role].signed.expires
+        valid_until = min(now.trust.valid_until, expires)
+        trust = replace(now.trust, valid_until=valid_until, stale=valid_until <= now.freshness.reference_time)
+        self._answering = replace(now, state=found.state, trust=trust)
+        if self._log is None:
+            self._keep()
+        custom = found.target.custom
+        return Target(
+            path=path,
+            data=data,
+            sha256=sha256_hex(data),
+            role=found.role,
+            custom=custom if isinstance(custom, Mapping) else None,
+        )
+
+    def _keep(self) -> None:
+        if self._log is not None:
+            self._log.commit()
+        if self._answering is not None and self._answering.session.has_news:
+            self._answering.session.commit(self._answering.state)
+
+    @contextmanager
+    def _withholding(self) -> Iterator[None]:
+        # What the log does not vouch for must not be kept with a later answer either.
+        try:
+            yield
+        except BaseException:
+            if self._log is not None and self._log.withholds:
+                self._answering = None
+            raise
+
     def _open(self) -> Session:
         self._answering = None
-        return Session(self.anchor, self._store, keep=self._as_of is None and not self._hold_back)
+        keep = self._as_of is None and not self._hold_back
+        self._log = None
+        if self.anchor.transparency is not Transparency.OFF:
+            from kedge.transparency import KeyLog  # only who asks for a log pays for it
+
+            self._log = KeyLog(self.anchor, self._store, keep=keep, as_of=self._as_of is not None)
+        withhold = self._log is not None and self._log.withholds
+        return Session(self.anchor, self._store, keep=keep, withhold=withhold)
 
     def _freshness(self) -> Freshness:
         if self._as_of is not None:
@@ -298,26 +351,10 @@ class TrustClient:
         now = self._clock.now()
         return Freshness(reference_time=max(now, locked or now), max_staleness=self.anchor.max_staleness)
 
-    def _raise_time(self, state: TrustedState) -> TrustedState:
-        # Never past the timestamp's expiry: a clock that was far ahead once must not refuse what is signed afterwards.
-        # By this machine's clock alone: what a lock says is never written down.
-        if state.timestamp is None or self._as_of is not None:
-            return state
-        return state.raise_floors(Floors(time=min(self._clock.now(), state.timestamp.signed.expires)))
-
-    def _gate(self, session: Session) -> Gate:
-        def check(phase: Phase, state: TrustedState) -> None:
-            if phase is Phase.ROOT:
-                session.require_anchor(state)
-            if self._lock is not None:
-                self._lock.check(self.anchor.name, phase, state)
-
-        return check
-
     def _restored(self, session: Session) -> TrustedState:
         # What is held is a starting point whatever its age: whether it may answer is judged afterwards.
         any_age = Freshness(reference_time=self._clock.now(), max_staleness=timedelta.max)
-        return _drive(workflow.restore(session.initial, any_age), session, _no_network)
+        return drive(workflow.restore(session.initial, any_age), session, no_network)
 
     def _reach(self) -> Transport:
         if self._transport is None:
@@ -326,7 +363,7 @@ class TrustClient:
 
     def _run(self, steps: Workflow[R], session: Session, deadline: Deadline) -> R:
         try:
-            return _drive(steps, session, lambda request: self._reach().get(request, deadline))
+            return drive(steps, session, lambda request: self._reach().get(request, deadline))
         except VerificationError as error:
             session.commit_reached()
             session.keep_exhibits(error.refusal)
@@ -351,6 +388,8 @@ class TrustClient:
 
     def _answer(self, session: Session, state: TrustedState, freshness: Freshness, *, refreshed: bool) -> Trust:
         roles = role_states(state)
+        log_warnings = self._log.warnings if self._log is not None else ()
+        behind = clock_warning(freshness, self._clock.now(), self._lock, self.anchor.name)
         notices = self._transport.notices if refreshed and self._transport is not None else ()
         valid_until = min(role.expires for role in roles.values())
         trust = Trust(
@@ -366,7 +405,8 @@ class TrustClient:
             refreshed=refreshed,
             stale=valid_until <= freshness.reference_time,
             as_of=self._as_of,
-            warnings=(*session.warnings, *self._clock_warning(freshness), *notices),
+            warnings=(*session.warnings, *behind, *notices, *log_warnings),
+            log=self._log.state if self._log is not None else None,
         )
         self._answering = _Answering(session, state, freshness, trust)
         return trust
@@ -377,17 +417,6 @@ class TrustClient:
         self._answering = replace(self._answering, trust=replace(trust, warnings=(*trust.warnings, warning)))
         return self._answering.trust
 
-    def _clock_warning(self, freshness: Freshness) -> tuple[str, ...]:
-        now = self._clock.now()
-        if self._as_of is not None or freshness.reference_time <= now:
-            return ()
-        floor = format_time(freshness.reference_time)
-        behind = checks.describe_age(freshness.reference_time - now)
-        seen = "which a refresh has seen"
-        if self._lock is not None and self._lock.time(self.anchor.name) == freshness.reference_time:
-            seen = f"which {self._lock.place(self.anchor.name, 'time')} holds"
-        return (f"this machine's clock is {behind} behind {floor}, {seen}: judged by that time",)
-
 
 @dataclass(frozen=True, slots=True)
 class _Answering:
@@ -397,25 +426,3 @@ class _Answering:
     state: TrustedState
     freshness: Freshness
     trust: Trust
-
-
-def _drive(steps: Workflow[R], session: Session, get: Callable[[Fetch], bytes | Missing]) -> R:
-    answer: Answer = None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as end:
-            result: R = end.value
-            return result
-        match step:
-            case Fetch():
-                answer = get(step)
-            case Recall():
-                answer = session.recall(step)
-            case Accepted():
-                session.accept(step)
-                answer = None
-
-
-def _no_network(request: Fetch) -> Missing:  # noqa: ARG001 the signature of a transport's get
-    return MISSING

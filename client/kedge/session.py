@@ -36,14 +36,17 @@ TIMES_AGREE = timedelta(minutes=1)
 class Session:
     """One anchor's stored set, opened for one use by one thread."""
 
-    def __init__(self, anchor: Anchor, store: Store, *, keep: bool) -> None:
+    def __init__(self, anchor: Anchor, store: Store, *, keep: bool, withhold: bool = False) -> None:
         """Open the set, of which nothing is verified yet.
 
-        Where ``keep`` is false nothing is written, unless :meth:`keep_all` says so in the end.
+        Where ``keep`` is false nothing is written, unless :meth:`keep_all` says so in the end. With ``withhold``,
+        nothing of a refresh that did not come to its end.
         """
         self.warnings: list[str] = []
+        self.anchor = anchor.name
         self._store = store
         self._keep = keep
+        self._withhold = withhold
         self._anchor_root = sha256_hex(anchor.initial_root)
         self._blobs: dict[str, bytes] = {}
         self._accepted: list[bytes] = []
@@ -154,8 +157,8 @@ class Session:
         return self._reached is not None
 
     def commit_reached(self) -> None:
-        """Write down the last state in which a file was accepted, if any was."""
-        if self._reached is not None:
+        """Write down the last state in which a file was accepted, if any was and it may be."""
+        if self._reached is not None and not self._withhold:
             self.commit(self._reached)
 
     def keep_exhibits(self, refusal: Refusal) -> None:

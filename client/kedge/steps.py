@@ -44,10 +44,12 @@ MISSING: Final = Missing.MISSING
 
 
 class Area(Enum):
-    """The two halves of a repository, of which a mirror says where each lies; and what is held of the roots."""
+    """The parts of a repository, of which a mirror says where each lies; and what is held of the roots."""
 
     METADATA = "metadata"
     TARGETS = "targets"
+    LOG = "tlog"
+    """The log of what the repository ever allowed, where it has one."""
     ROOTS = "roots"
     """Not of a mirror: what is held of the chain of roots, by version."""
 

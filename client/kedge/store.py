@@ -104,13 +104,13 @@ class Store:
             write_file(path, data, durable=False)
         return digest
 
-    def keep_exhibit(self, data: bytes) -> Path:
+    def keep_exhibit(self, data: bytes, *, suffix: str = "json") -> Path:
         """Keep a file that proves something, below ``evidence/``, where nothing is ever cleared away; give its path.
 
         Raises:
             StoreError: it cannot be written.
         """
-        path = self.folder / "evidence" / f"{hashlib.sha256(data).hexdigest()}.json"
+        path = self.folder / "evidence" / f"{hashlib.sha256(data).hexdigest()}.{suffix}"
         with blaming(self.folder):
             make_folder(self.folder)
             make_folder(path.parent, ours=True)

@@ -9,7 +9,7 @@ from typing import Any
 from kedge.state import TrustedState
 from kedge.values import dataclass
 
-__all__ = ["RoleState", "Target", "Trust"]
+__all__ = ["LogState", "RoleState", "Target", "Trust"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +18,15 @@ class RoleState:
 
     version: int
     expires: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogState:
+    """A transparency log as it vouches for an answer: its name, its size, the time that the witnesses vouch for."""
+
+    origin: str
+    size: int
+    time: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +50,7 @@ class Trust:
     ``valid_until`` is when the first of the roles used expires (signed); ``fetched`` is when this machine last
     completed a refresh, ``source`` where from. ``refreshed`` says whether that was now. ``stale`` marks trust that has
     expired and is used because the policy allows it for a while; ``as_of`` is the time asked for instead of now.
+    ``log`` is the log that vouches for all of it, None where the anchor asks for none.
     """
 
     anchor: str
@@ -56,6 +66,7 @@ class Trust:
     stale: bool
     as_of: datetime | None
     warnings: tuple[str, ...]
+    log: LogState | None = None
 
 
 def role_states(state: TrustedState) -> dict[str, RoleState]:

@@ -68,6 +68,7 @@ __all__ = [
     "DelegationPolicy",
     "Destination",
     "Keyholder",
+    "LogWish",
     "Policy",
     "RolePolicy",
     "check_name",
@@ -76,6 +77,7 @@ __all__ = [
 POLICY_FORMAT = "kedge.policy/1"
 ROLE_NAMES = ("root", "targets", "snapshot", "timestamp")
 MAX_EXPIRY_DAYS = 3_660
+MAX_GUARANTEE = 1_000
 MAX_BIT_LENGTH = 15  # the snapshot names every bin, and python-tuf reads one of at most 2,000,000 bytes
 
 _URL = r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._/-]*)?"
@@ -93,13 +95,18 @@ class Keyholder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolePolicy:
-    """Who signs a role, how many of them are needed, how long a version lasts and when its successor is begun."""
+    """Who signs a role, how many of them are needed, how long a version lasts and when its successor is begun.
+
+    ``min_post_quantum`` and ``min_classical`` are how many signatures of each kind the threshold must guarantee.
+    """
 
     name: str
     keyholders: tuple[str, ...]
     threshold: int
     expiry: timedelta
     signing: timedelta
+    min_post_quantum: int = 0
+    min_classical: int = 0
 
 
 class Content(Enum):
@@ -143,6 +150,14 @@ class Destination:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogWish:
+    """The log that the repository is written to: its name, and who holds its key."""
+
+    origin: str
+    keyholder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The whole file. ``roles`` holds the four top-level roles, ``delegations`` the others in order of trust."""
 
@@ -151,6 +166,7 @@ class Policy:
     roles: Mapping[str, RolePolicy]
     delegations: Mapping[str, DelegationPolicy]
     destinations: tuple[Destination, ...]
+    log: LogWish | None = None
 
     @classmethod
     def from_text(cls, text: str) -> Policy:
@@ -176,6 +192,7 @@ class Policy:
             roles=roles,
             delegations=delegations,
             destinations=tuple(_destination(item) for item in destinations),
+            log=_log(fields.table("log"), keyholders) if "log" in fields else None,
         )
         fields.end()
         return policy
@@ -241,6 +258,8 @@ def _delegations(fields: Fields, keyholders: Mapping[str, Keyholder]) -> dict[st
             threshold=role.threshold,
             expiry=role.expiry,
             signing=role.signing,
+            min_post_quantum=role.min_post_quantum,
+            min_classical=role.min_classical,
             paths=paths,
             terminating=entry.boolean("terminating"),
             bins=_bins(name, entry.table("bins"), keyholders) if "bins" in entry else None,
@@ -261,6 +280,8 @@ def _bins(name: str, fields: Fields, keyholders: Mapping[str, Keyholder]) -> Bin
         threshold=role.threshold,
         expiry=role.expiry,
         signing=role.signing,
+        min_post_quantum=role.min_post_quantum,
+        min_classical=role.min_classical,
         bit_length=fields.integer("bit_length", minimum=1, maximum=MAX_BIT_LENGTH),
         content=Content(content),
     )
@@ -291,7 +312,21 @@ def _role(name: str, fields: Fields, keyholders: Mapping[str, Keyholder]) -> Rol
         threshold=threshold,
         expiry=timedelta(days=expiry_days),
         signing=timedelta(days=signing_days),
+        min_post_quantum=fields.optional("min_post_quantum", fields.integer, maximum=MAX_GUARANTEE) or 0,
+        min_classical=fields.optional("min_classical", fields.integer, maximum=MAX_GUARANTEE) or 0,
     )
+
+
+def _log(fields: Fields, keyholders: Mapping[str, Keyholder]) -> LogWish:
+    keyholder = fields.text("keyholder")
+    if keyholder not in keyholders:
+        fields.fail("keyholder", f'"{keyholder}" is not described under keyholders')
+    wish = LogWish(
+        origin=fields.text("origin", pattern=r"[^\s+]{1,200}", expected="a name without spaces and plus signs"),
+        keyholder=keyholder,
+    )
+    fields.end()
+    return wish
 
 
 def _destination(fields: Fields) -> Destination:

@@ -26,6 +26,7 @@ from kedge.anchor import Anchor
 from kedge.bundle.manifest import Manifest
 from kedge.config import Config
 from kedge.document import DocumentError
+from kedge.keylog.view import View
 from kedge.lockfile import Lock
 from kedge.memory import read_record
 from kedge.registries.hex import Hex
@@ -138,7 +139,12 @@ FORMATS: dict[str, Format] = {
         example=EXAMPLES["anchor"],
         read=lambda data: Anchor.from_toml("example", data, b""),
         write=as_toml,
-        beyond=CALENDAR,
+        beyond={**CALENDAR, r"^log_policy: ": "a schema does not read a text of another format"},
+    ),
+    "log": Format(
+        example=EXAMPLES["log"],
+        read=View.from_bytes,
+        beyond={},
     ),
     "config": Format(example=EXAMPLES["config"], read=Config.from_bytes, beyond={}, write=as_toml),
     "state": Format(
@@ -179,7 +185,7 @@ FORMATS: dict[str, Format] = {
         beyond={
             r"threshold: must be at most \d+, the number of its keyholders": "a schema cannot compare two fields",
             r"signing_days: must be less than the \d+ of expiry_days": "a schema cannot compare two fields",
-            r"keyholders\[\d+\]: \".*\" is not described under keyholders": "a schema cannot look a name up",
+            r"keyholders?(\[\d+\])?: \".*\" is not described under keyholders": "a schema cannot look a name up",
             r"max_expiry_days: must be more than the \d+ of signing_days": "a schema cannot compare two fields",
         },
     ),

@@ -16,7 +16,7 @@ from kedge._cli.options import Json
 from kedge._cli.output import Screen, answer, answer_json
 from kedge._cli.tables import anchors_document
 from kedge._cli.words import anchor_lines
-from kedge.anchor import Anchor
+from kedge.anchor import Anchor, Transparency
 from kedge.bootstrap import fetch_root
 from kedge.document import format_time
 from kedge.errors import InputError, VerificationError
@@ -70,6 +70,12 @@ def add(
     allow_plain_http: Annotated[
         bool, typer.Option("--allow-plain-http", help="Ask other hosts without TLS, for everybody to see.")
     ] = False,
+    transparency: Annotated[
+        Transparency, typer.Option("--transparency", help="Whether the repository's log must vouch for everything.")
+    ] = Transparency.OFF,
+    log_policy: Annotated[
+        Path | None, typer.Option("--log-policy", metavar="FILE", help="A log policy of yours, not the repository's.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Add an anchor: an initial root, and where its repository lies."""
@@ -88,11 +94,21 @@ def add(
         initial_root=_initial_root(root, root_sha256, mirrors),
         mirrors=mirrors,
         registries=tuple(dict.fromkeys(registry or ())),
+        transparency=transparency,
+        log_policy=_text(log_policy) if log_policy is not None else None,
     )
     anchors.add(anchor, config_folder())
     _print([anchor], json=json)
     if not json:
         sys.stderr.write(f"kedge: added the anchor {name}; next: kedge refresh --anchor {name}\n")
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not UTF-8"
+        raise InputError(f"{file}: cannot be read: {reason.lower()}") from error
 
 
 def list_anchors(json: Json = False) -> None:

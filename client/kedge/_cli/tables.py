@@ -15,7 +15,7 @@ from kedge import checks
 from kedge.anchor import Anchor
 from kedge.document import format_time
 from kedge.keys import KeySet, RegistryKey
-from kedge.trust import RoleState, Trust
+from kedge.trust import LogState, RoleState, Trust
 
 __all__ = ["anchors_document", "keys_document", "trust_document", "trust_entry"]
 
@@ -51,7 +51,12 @@ def trust_entry(trust: Trust) -> dict[str, Any]:
         "stale": trust.stale,
         "as_of": _time(trust.as_of),
         "warnings": list(trust.warnings),
+        "log": _log(trust.log),
     }
+
+
+def _log(log: LogState | None) -> dict[str, Any] | None:
+    return {"origin": log.origin, "size": log.size, "time": _time(log.time)} if log is not None else None
 
 
 def _registry(keys: KeySet, trust: Trust) -> dict[str, Any]:
@@ -98,6 +103,8 @@ def _anchor(anchor: Anchor, ships: bool) -> dict[str, Any]:
         "not_before": _time(anchor.not_before),
         "max_staleness_s": int(anchor.max_staleness.total_seconds()),
         "refresh_after_s": int(anchor.refresh_after.total_seconds()),
+        "transparency": anchor.transparency.value,
+        "log_policy": anchor.log_policy,
     }
 
 

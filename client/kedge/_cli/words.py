@@ -8,7 +8,7 @@ from datetime import UTC, datetime, time
 
 from kedge import checks
 from kedge._cli.output import Screen, Tone, warn
-from kedge.anchor import Anchor
+from kedge.anchor import Anchor, Transparency
 from kedge.keys import KeySet, KeyStatus, RegistryKey
 from kedge.trust import Trust
 
@@ -94,6 +94,9 @@ def anchor_lines(screen: Screen, anchor: Anchor, *, ships: bool) -> list[str]:
         rows.append(("staleness", f"expired trust is used for {checks.describe_age(anchor.max_staleness)}"))
     if anchor.refresh_after:
         rows.append(("refresh", f"asked for again after {checks.describe_age(anchor.refresh_after)}"))
+    if anchor.transparency is not Transparency.OFF:
+        whose = "your log policy" if anchor.log_policy is not None else "the repository's log policy"
+        rows.append(("log", f"{anchor.transparency.value}: must vouch for everything, by {whose}"))
     rows.append(("origin", "ships with kedge" if ships else "added on this machine"))
     return [*screen.heading(anchor.name), *screen.rows(rows)]
 
@@ -115,6 +118,9 @@ def _freshness(trust: Trust) -> list[Row]:
     if trust.source is not None:
         rows.append(("from", trust.source))
     rows.append(("refreshed", "yes" if trust.refreshed else "no, this is what is stored"))
+    if trust.log is not None:
+        when = f", witnessed {moment_text(trust.log.time)}" if trust.log.time is not None else ""
+        rows.append(("log", f"{trust.log.origin}, {trust.log.size} entries{when}"))
     if trust.as_of is not None:
         rows.append(("as of", f"{moment_text(trust.as_of)}, and nothing was kept", Tone.CAUTION))
     return rows

@@ -102,21 +102,28 @@ def check_consistency(
         if proof or old_root != (root if old_size else EMPTY_ROOT):
             raise _unproven(file, f"the trees of {old_size} and {size} leaves are not consistent")
         return
-    path = list(proof)
-    if not old_size & (old_size - 1):
-        path.insert(0, old_root)
+    # Where the old tree is one complete subtree, its root hash is the first of the proof and need not stand there.
+    path = list(proof) if old_size & (old_size - 1) else [old_root, *proof]
     if not path:
         raise _unproven(file, "the proof is too short")
     here, last = old_size - 1, size - 1
     while here & 1:
         here, last = here >> 1, last >> 1
+    old_found, found = _climb_both(here, last, path, file)
+    if found != root:
+        raise _unproven(file, f"the tree of {size} leaves has another root hash")
+    if old_found != old_root:
+        raise _unproven(file, f"the tree of {size} leaves does not begin with that of {old_size} leaves")
+
+
+def _climb_both(here: int, last: int, path: Sequence[bytes], file: str) -> tuple[bytes, bytes]:
+    """The root hashes of the old and the new tree, as a proof of consistency has them."""
     old_found = found = path[0]
     for sibling, is_left in _climb(here, last, path[1:], file):
         if is_left:
             old_found = node_hash(sibling, old_found)
         found = node_hash(sibling, found) if is_left else node_hash(found, sibling)
-    if old_found != old_root or found != root:
-        raise _unproven(file, f"the trees of {old_size} and {size} leaves are not consistent")
+    return old_found, found
 
 
 def _climb(here: int, last: int, proof: Sequence[bytes], file: str) -> Iterator[tuple[bytes, bool]]:

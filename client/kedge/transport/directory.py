@@ -26,7 +26,8 @@ class DirectoryTransport:
     def __init__(self, folder: Path, mirror: Mirror) -> None:
         """Read below ``folder``, in the layout of ``mirror``."""
         self._folder = folder
-        self._areas = {Area.METADATA: folder / mirror.metadata, Area.TARGETS: folder / mirror.targets}
+        folders = {Area.METADATA: mirror.metadata, Area.TARGETS: mirror.targets, Area.LOG: mirror.log}
+        self._areas = {area: folder / name for area, name in folders.items()}
 
     @property
     def source(self) -> str:

@@ -69,7 +69,8 @@ class HttpTransport:
         self._limits = limits or HttpLimits()
         base = mirror.url.rstrip("/")
         self.source = base
-        self._bases = {Area.METADATA: _join(base, mirror.metadata), Area.TARGETS: _join(base, mirror.targets)}
+        folders = {Area.METADATA: mirror.metadata, Area.TARGETS: mirror.targets, Area.LOG: mirror.log}
+        self._bases = {area: _join(base, folder) for area, folder in folders.items()}
         self._origin = _origin(base)
         self._redirect_origins = {self._origin, *(_origin(url) for url in mirror.redirect_origins)}
         self._credentials = credentials(mirror)

@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mirror:
-    """Where a repository lies: a URL, a folder or a bundle, and where below it metadata and targets are.
+    """Where a repository lies: a URL, a folder or a bundle, and where below it metadata, targets and the log are.
 
     python-tuf and kedge publish ``metadata/`` and ``targets/``; Sigstore's metadata is at the top (``metadata = ""``).
 
@@ -32,6 +32,7 @@ class Mirror:
     url: str
     metadata: str = "metadata"
     targets: str = "targets"
+    log: str = "tlog"
     ca_file: str | None = None
     credentials_file: str | None = None
     redirect_origins: tuple[str, ...] = ()

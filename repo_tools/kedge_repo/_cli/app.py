@@ -18,6 +18,7 @@ from kedge_repo._cli import (
     init,
     key,
     lint,
+    log,
     online,
     publish,
     recover,
@@ -51,6 +52,7 @@ app.add_typer(event.app, name="event")
 app.add_typer(lint.app, name="lint")
 app.add_typer(handin.app, name="hand-in")
 app.command("sign")(sign.sign)
+app.add_typer(log.app, name="log")
 app.command("online")(online.online)
 app.command("publish")(publish.publish)
 app.command("forecast")(forecast.forecast)

@@ -10,10 +10,22 @@ from typing import Protocol
 
 from kedge.errors import InputError
 
-__all__ = ["TIMESTAMP_PATH", "Destination", "Held", "Overlay", "cache_control", "content_type", "ours_is_behind"]
+__all__ = [
+    "CHECKPOINT_PATH",
+    "TIMESTAMP_PATH",
+    "Destination",
+    "Held",
+    "Overlay",
+    "cache_control",
+    "content_type",
+    "ours_is_behind",
+]
 
 TIMESTAMP_PATH = "metadata/timestamp.json"
-"""The one file that changes."""
+"""The one file of TUF's that changes."""
+
+CHECKPOINT_PATH = "tlog/checkpoint"
+"""The head of the repository's log, which changes with each publication, as the proofs beside it do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,15 +94,17 @@ class Overlay(Mapping[str, bytes]):
 
 def content_type(path: str) -> str:
     """The media type that a file is served as."""
+    if path == CHECKPOINT_PATH:
+        return "text/plain; charset=utf-8"
     return "application/json" if path.endswith(".json") else "application/octet-stream"
 
 
 def cache_control(path: str) -> str:
-    """How long caches may keep a file: for ever, but for the one that changes.
+    """How long caches may keep a file: for ever, but for those that change.
 
     A root that is not there yet must not be remembered as missing; that is for whoever serves the files to say.
     """
-    if path == TIMESTAMP_PATH:
+    if path in (TIMESTAMP_PATH, CHECKPOINT_PATH) or path.startswith("tlog/proofs/"):
         return "no-cache"
     return "public, max-age=31536000, immutable"
 

@@ -1,0 +1,228 @@
+"""Writes a repository's log: in the workspace first, then to where it is published, and asks the witnesses in between.
+
+::
+
+    <workspace>/tlog/
+      tile/…  tile/entries/…     the log itself (C2SP tlog-tiles); only grows
+      checkpoint                 the newest one that the quorum signed
+      policy                     the log policy that clients had with it
+      proofs/<leaf>.tlog-proof   for each leaf that clients will ask for
+
+The order of a publication is: tiles and entries where everybody can read them, then the checkpoint is signed, then the
+witnesses sign it, and only when the quorum did are checkpoint and proofs written, and after them TUF's timestamp. So
+what clients are led to is always in a log that witnesses have seen, and where they have not, clients stay where they
+were.
+
+Invariants:
+
+- Entries are durable in the workspace before a checkpoint over them is signed: two checkpoints never contradict each
+  other, also where a run is cut off in between.
+- While the policy changes, a checkpoint needs the quorum of the old policy *and* of the new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from securesystemslib.signer import Key, Signer
+from tuf.api.metadata import TargetFile, Targets
+
+from kedge.document import DocumentError, blame_user
+from kedge.errors import InputError, ThresholdError, VerificationError
+from kedge.keylog.checkpoint import Witnessed, check_checkpoint, write_body
+from kedge.keylog.note import Note, NoteSignature, SignatureKind, VerifierKey
+from kedge.keylog.policy import POLICY_TARGET, LogPolicy
+from kedge.keylog.tree import TILE_WIDTH, Tile, split_entries
+from kedge.metadata import parse
+from kedge.state import sha256_hex
+from kedge_repo import disk
+from kedge_repo.logbook import LogBook, RoleVersion, missing_entries
+from kedge_repo.signed import SignedMetadata
+from kedge_repo.witness import PAUSE_S, Post, Question, WitnessFault, ask_witnesses
+from kedge_repo.workspace import Workspace
+
+__all__ = ["LogFiles", "LogWriter", "verifier_key"]
+
+FOLDER = "tlog"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogFiles:
+    """What is published of a log, by path below the repository. ``grown`` never changes; the rest is replaced.
+
+    ``faults`` are the witnesses that did not sign although the quorum did, ``size`` is how many entries there are.
+    """
+
+    grown: Mapping[str, bytes] = field(default_factory=dict)
+    checkpoint: bytes | None = None
+    proofs: Mapping[str, bytes] = field(default_factory=dict)
+    faults: tuple[WitnessFault, ...] = ()
+    size: int = 0
+
+
+def verifier_key(origin: str, key: Key) -> VerifierKey:
+    """The key of the log ``origin`` as witnesses and clients write it.
+
+    Raises:
+        InputError: it is no Ed25519 key, which is what witnesses accept of a log.
+    """
+    if key.scheme != "ed25519":
+        raise InputError(f"log: its key must be an Ed25519 key, which witnesses accept, not {key.scheme}")
+    return VerifierKey(name=origin, kind=SignatureKind.ED25519, public=bytes.fromhex(str(key.keyval["public"])))
+
+
+class LogWriter:
+    """The log of one workspace; the workspace's lock must be held for whatever writes."""
+
+    def __init__(self, workspace: Workspace, origin: str, signer: Signer) -> None:
+        """Write the log ``origin`` with ``signer``.
+
+        Raises:
+            InputError: the key is not one that a log can have.
+        """
+        self._workspace = workspace
+        self._folder = workspace.root / FOLDER
+        self._signer = signer
+        self.key = verifier_key(origin, signer.public_key)
+        self._book = LogBook()
+        self._needed: tuple[bytes, ...] = ()
+
+    def grow(self, *, now: datetime) -> LogFiles:
+        """Append what is missing, durably, and give the files of the log that never change.
+
+        Raises:
+            InputError: the log in the workspace is damaged or contradicts itself, or a key document cannot be read.
+            StoreError: the disk refused.
+        """
+        book = self._read_book()
+        signed = self._workspace.signed()
+        roots = [(root.signed.version, root.data) for root in signed.roots]
+        new, self._needed = missing_entries(book, roots, self._roles(signed), self._target, now=now)
+        self._book = book.with_entries(new)
+        # Entries last: they say how large the log is. Tiles that a run before was cut off from are made again.
+        files = self._book.files()
+        for path in sorted(files, key=lambda each: each.startswith("tile/entries/")):
+            self._create(path, files[path])
+        return LogFiles(grown={f"{FOLDER}/{path}": data for path, data in files.items()}, size=self._book.size)
+
+    def witness(self, grown: LogFiles, *, now: datetime, post: Post, pause_s: float = PAUSE_S) -> LogFiles:
+        """Sign a checkpoint, have the witnesses sign it, and give it with the proofs that clients will ask for.
+
+        Raises:
+            InputError: the repository lists no log policy, or none of this log.
+            ThresholdError: too few witnesses signed; nothing was replaced.
+            StoreError: the disk refused.
+        """
+        policies = self._policies()
+        body = write_body(self.key.name, self._book.size, self._book.tree.root())
+        note = Note(text=body, signatures=(self._sign(body),))
+        witnesses = {each.key: each for policy in policies for each in policy.witnesses.values()}
+        question = Question(note=note, size=self._book.size, consistency=self._book.tree.consistency, now=now)
+        asked = ask_witnesses(witnesses.values(), question, seen=self._seen(), post=post, pause_s=pause_s)
+        data = replace(note, signatures=(*note.signatures, *asked.signatures)).to_bytes()
+        for policy in policies:
+            _require_quorum(data, policy, asked.faults)
+        proofs = self._book.proofs(self._needed, data)
+        for path, proof in proofs.items():
+            disk.replace(self._folder / path, proof)
+        disk.replace(self._folder / "policy", policies[-1].data)
+        disk.replace(self._folder / "checkpoint", data)
+        named = {f"{FOLDER}/{path}": proof for path, proof in proofs.items()}
+        return replace(grown, checkpoint=data, proofs=named, faults=asked.faults)
+
+    def _sign(self, body: str) -> NoteSignature:
+        signature = bytes.fromhex(self._signer.sign(body.encode()).signature)
+        return NoteSignature(name=self.key.name, key_id=self.key.id, signature=signature)
+
+    def _policies(self) -> tuple[LogPolicy, ...]:
+        """The policy that clients had with the last checkpoint, where it is another one, and the one they will have."""
+        signed = self._workspace.signed()
+        if signed.targets is None or POLICY_TARGET not in signed.targets.signed.targets:
+            raise InputError(
+                f"targets/{POLICY_TARGET}: is not among the targets of the top-level role",
+                hint="write it with kedge-repo log policy, then: kedge-repo target add",
+            )
+        found = [self._workspace.target(POLICY_TARGET)]
+        if (self._folder / "policy").exists():
+            found.insert(0, disk.read(self._folder / "policy"))
+        policies: list[LogPolicy] = []
+        for data in dict.fromkeys(found):
+            with blame_user(f"targets/{POLICY_TARGET}"):
+                policies.append(LogPolicy.from_bytes(data))
+        if not any(key == self.key for key in policies[-1].logs):
+            raise InputError(f"targets/{POLICY_TARGET}: does not list this log's key {self.key.to_text()}")
+        # A policy of another log asks nothing of this one.
+        return tuple(each for each in policies if any(key == self.key for key in each.logs))
+
+    def _seen(self) -> dict[bytes, int]:
+        try:
+            note = Note.from_bytes(disk.read(self._folder / "checkpoint"))
+        except (InputError, DocumentError):
+            return {}  # a witness says itself what it has seen; this only saves a question
+        size = int(note.text.split("\n")[1])
+        return {signature.key_id: size for signature in note.signatures}
+
+    def _roles(self, signed: SignedMetadata) -> list[RoleVersion]:
+        found: list[RoleVersion] = []
+        for role in (Targets.type, *signed.delegated):
+            for version, path in sorted(self._workspace.history(role).items()):
+                data = disk.read(path, what="metadata file")
+                try:
+                    listed = parse(data, Targets, file=path.name).signed.targets
+                except VerificationError as error:
+                    raise InputError(error.message) from error
+                found.append(RoleVersion(role=role, version=version, data=data, targets=tuple(listed.items())))
+        return found
+
+    def _target(self, path: str, target: TargetFile) -> bytes | None:
+        if not (self._workspace.root / "targets" / path).is_file():
+            return None
+        data = self._workspace.target(path)
+        return data if target.hashes.get("sha256") == sha256_hex(data) else None
+
+    def _read_book(self) -> LogBook:
+        entries: list[bytes] = []
+        index = 0
+        while (bundle := self._bundle(index)) is not None:
+            entries += bundle
+            if len(bundle) < TILE_WIDTH:
+                break
+            index += 1
+        return LogBook(tuple(entries))
+
+    def _bundle(self, index: int) -> list[bytes] | None:
+        full = self._folder / Tile(0, index).entries_path
+        partial = full.with_name(f"{full.name}.p")
+        if full.is_file():
+            width, path = TILE_WIDTH, full
+        elif partial.is_dir() and (widths := [int(each.name) for each in partial.iterdir() if each.name.isdecimal()]):
+            width = max(widths)
+            path = partial / str(width)
+        else:
+            return None
+        with blame_user(str(path)):
+            entries = split_entries(disk.read(path, what="part of the log"))
+            if len(entries) != width:
+                raise DocumentError("", f"must hold {width} entries, not {len(entries)}")
+        return entries
+
+    def _create(self, path: str, data: bytes) -> None:
+        place = self._folder / path
+        try:
+            disk.create(place, data)
+        except FileExistsError as error:
+            if disk.read(place) != data:
+                raise InputError(f"{place}: holds other bytes than the log's entries make") from error
+
+
+def _require_quorum(data: bytes, policy: LogPolicy, faults: tuple[WitnessFault, ...]) -> Witnessed:
+    try:
+        return check_checkpoint(data, policy)
+    except VerificationError as error:
+        missing = "; ".join(map(str, faults)) or "no witness of the policy has a URL"
+        raise ThresholdError(
+            f"{error.message}: {missing}",
+            hint="nothing was published that clients would follow: they stay on the old state; run publish again",
+        ) from error
