@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from kedge.errors import StoreError
 
 __all__ = ["blaming", "locked", "make_folder", "read_file", "sync", "write_file"]
+
+_LOCK_PAUSE_S: Final = 0.02
 
 
 @contextmanager
@@ -45,17 +50,27 @@ def locked(path: Path, *, timeout_s: float) -> Iterator[None]:
     Raises:
         StoreError: another process holds it for longer than ``timeout_s`` seconds.
     """
-    from filelock import FileLock, Timeout  # only a writer with news needs it
-
-    lock = FileLock(path, timeout=timeout_s, mode=0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        with lock:
-            yield
-    except Timeout as error:
-        raise StoreError(
-            f"{path}: is held by another process for more than {timeout_s:g} seconds",
-            hint="see what else runs kedge with this state folder",
-        ) from error
+        end = time.monotonic() + timeout_s
+        while not _takes_lock(descriptor):
+            if time.monotonic() >= end:
+                raise StoreError(
+                    f"{path}: is held by another process for more than {timeout_s:g} seconds",
+                    hint="see what else runs kedge with this state folder",
+                )
+            time.sleep(_LOCK_PAUSE_S)
+        yield
+    finally:
+        os.close(descriptor)  # which lets go of it, as the end of the process does
+
+
+def _takes_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def make_folder(folder: Path, *, ours: bool = False) -> None:

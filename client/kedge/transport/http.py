@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Final, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -32,6 +33,7 @@ from kedge.transport.connect import Sockets, credentials, open_pool
 from kedge.transport.directory import too_large
 from kedge.transport.faults import explain, is_final, redirected, refused_status, too_late, too_slow
 from kedge.transport.source import CONNECTIONS, Deadline, Mirror
+from kedge.transport.workers import Workers
 from kedge.values import dataclass
 
 __all__ = ["HttpLimits", "HttpTransport"]
@@ -78,7 +80,7 @@ class HttpTransport:
         self._pool = open_pool(mirror, self._limits.connections, self._sockets)
         self._pending: dict[tuple[Area, str], Future[bytes | Missing]] = {}
         self._run: Deadline | None = None
-        self._workers: list[threading.Thread] = []
+        self._workers = Workers("kedge-http")
         self._gone = threading.Event()
 
     @property
@@ -140,18 +142,12 @@ class HttpTransport:
         self._gone.set()
         self._forget()
         self._sockets.shut()
-        end = time.monotonic() + CLOSING_S
-        for worker in self._workers:
-            worker.join(max(0.0, end - time.monotonic()))  # its socket is shut: it ends at once, and closes it
+        self._workers.end(CLOSING_S)  # their sockets are shut: they end at once, and close them
         self._pool.clear()
 
     def _submit(self, request: Fetch, deadline: Deadline) -> Future[bytes | Missing]:
         future: Future[bytes | Missing] = Future()
-        # A thread of its own, and not one of a pool's: an answer that nobody waits for must not keep the process alive.
-        worker = threading.Thread(target=self._work, args=(future, request, deadline), name="kedge-http", daemon=True)
-        self._workers = [other for other in self._workers if other.is_alive()]
-        self._workers.append(worker)
-        worker.start()
+        self._workers.do(partial(self._work, future, request, deadline))
         return future
 
     def _work(self, future: Future[bytes | Missing], request: Fetch, deadline: Deadline) -> None:

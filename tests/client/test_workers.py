@@ -1,0 +1,50 @@
+"""The threads that wait for servers: kept for the next job, and never in its way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from kedge.transport.workers import Workers
+
+
+def waiting_for(event: threading.Event) -> Callable[[], None]:
+    def job() -> None:
+        event.wait(30)
+
+    return job
+
+
+def test_a_thread_is_kept_for_the_next_job() -> None:
+    workers, seen = Workers("test"), []
+    for _ in range(20):
+        done = threading.Event()
+
+        def job(done: threading.Event = done) -> None:
+            seen.append(threading.get_ident())
+            done.set()
+
+        workers.do(job)
+        assert done.wait(10)
+    workers.end(10)
+    assert len(set(seen)) < 10  # a job may come before the thread of the last one has come back for it
+
+
+def test_a_job_that_does_not_end_keeps_no_other_waiting() -> None:
+    workers, stuck, done = Workers("test"), threading.Event(), threading.Event()
+    for _ in range(8):
+        workers.do(waiting_for(stuck))
+    workers.do(done.set)
+    assert done.wait(10)
+    stuck.set()
+    workers.end(10)
+
+
+def test_ending_waits_no_longer_than_asked_and_a_new_job_begins_anew() -> None:
+    workers, stuck, done = Workers("test"), threading.Event(), threading.Event()
+    workers.do(waiting_for(stuck))
+    workers.end(0.05)
+    workers.do(done.set)
+    assert done.wait(10)
+    stuck.set()
+    workers.end(10)
