@@ -22,12 +22,14 @@ from kedge_repo._cli import (
     online,
     publish,
     recover,
+    report,
     role,
     sign,
     status,
     target,
 )
-from kedge_repo._cli.output import answer, report, say
+from kedge_repo._cli.output import answer, say
+from kedge_repo._cli.output import report as report_error
 
 __all__ = ["app", "run"]
 
@@ -57,6 +59,7 @@ app.command("online")(online.online)
 app.command("publish")(publish.publish)
 app.command("forecast")(forecast.forecast)
 app.command("recover")(recover.recover)
+app.command("report")(report.report)
 app.command("audit")(audit.audit)
 
 
@@ -80,7 +83,7 @@ def run(arguments: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.DONE
     except KedgeError as error:
-        report(error)
+        report_error(error)
         return error.exit_code
     except KeyboardInterrupt:
         say("kedge-repo: interrupted")
