@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from securesystemslib.signer import Signer
@@ -107,6 +108,15 @@ class Maintained:
         old = self._signers[holder]
         public = parse_public_key(self._new_key(holder, "-2"))
         self._change(lambda view: plan.rotate_key(view, holder, public), holder, *others, extra=(old,))
+
+    def guard_root(self, holders: Mapping[str, Algorithm], *, threshold: int) -> None:
+        """Let more keyholders sign root, then raise its threshold; all of them sign."""
+        self._algorithms = {**self._algorithms, **holders}
+        for name in holders:
+            public = parse_public_key(self._new_key(name))
+            change(self.workspace, partial(plan.add_key, keyholder=name, new=public, roles=("root",)), now=self._now)
+        self._finish("alice", "bob")
+        self._change(lambda view: plan.set_role(view, "root", threshold=threshold), *HOLDERS, *holders)
 
     def _change(self, wish: Wish, *holders: str, extra: tuple[Signer, ...] = ()) -> None:
         change(self.workspace, wish, now=self._now, reason="a test asked for it")

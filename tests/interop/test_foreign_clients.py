@@ -166,3 +166,18 @@ def test_a_foreign_client_reads_what_the_demo_leaves(new_reader: MakeReader, tmp
     with HostileServer(BothLayouts(published)) as server:
         found = new_reader("client", (published / "metadata" / "1.root.json").read_bytes()).read(server.url, [KEYS])
     assert json.loads(found.targets[KEYS]) == json.loads(catalogue_entry(NPM).target_bytes)
+
+
+def test_root_keys_of_both_kinds_with_a_guarantee_of_both_are_read_by_python_tuf_alone(
+    new_reader: MakeReader, request: pytest.FixtureRequest, tmp_path: Path, today: datetime
+) -> None:
+    # 3 + 3 at 5, as lint policy proposes: of five signatures, no client without ML-DSA counts more than three.
+    maintained = Maintained(tmp_path, now=today)
+    maintained.guard_root({f"pq-{number}": Algorithm.ML_DSA_44 for number in range(1, 4)}, threshold=5)
+    with HostileServer(BothLayouts(maintained.public)) as server:
+        client = new_reader("client", maintained.initial_root)
+        if "python-tuf" in request.node.name:
+            assert client.read(server.url, [KEYS]).root == 3
+        else:
+            with pytest.raises(RefusedError):
+                client.read(server.url, [KEYS])

@@ -18,6 +18,7 @@ from kedge_repo._cli import (
     init,
     key,
     lint,
+    lint_policy,
     log,
     online,
     publish,
@@ -51,6 +52,7 @@ app.command("delegate")(role.delegate)
 app.command("renew")(role.renew)
 app.add_typer(bins.app, name="bins")
 app.add_typer(event.app, name="event")
+lint.app.command("policy")(lint_policy.policy)
 app.add_typer(lint.app, name="lint")
 app.add_typer(handin.app, name="hand-in")
 app.command("sign")(sign.sign)

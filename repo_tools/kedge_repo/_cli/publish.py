@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from kedge_repo._cli.lint import AcceptFindings, require_lint
+from kedge_repo._cli.lint_policy import require_guarantees
 from kedge_repo._cli.options import (
     AllowUnencrypted,
     PassphraseFd,
@@ -46,6 +47,7 @@ def publish(
     places = [destination_at(workspace, destination)] if destination else destinations_of(workspace)
     for place in places:
         require_lint(publication_changes(workspace, place), now=now, accept_errors=accept_lint_errors)
+    require_guarantees(workspace)
     wish = workspace.policy().log
     if wish is not None and not dry_run:
         secret, protection = passphrase_source(passphrase_fd), protection_of(unencrypted)
