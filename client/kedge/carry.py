@@ -180,12 +180,12 @@ def _check_beginning(carried: Carried, anchor: Anchor, file: str) -> None:
     state = checks.begin(carried.roots[first], file=f"{file}: {first}.root.json")
     for number in range(first + 1, version + 1):
         state = checks.accept_root(state, carried.roots[number])
-    if state.roots[-1].data != anchor.initial_root:
+    if state.newest_root.data != anchor.initial_root:
         refusal = Refusal(
             reason=Reason.ANCHOR,
             file=file,
             expected=f"root version {version} with sha256 {sha256_hex(anchor.initial_root)}",
-            found=sha256_hex(state.roots[-1].data),
+            found=sha256_hex(state.newest_root.data),
         )
         raise VerificationError(
             f"{file}: is of another repository: its root version {version} is not that of the anchor {anchor.name}",
@@ -196,10 +196,10 @@ def _check_beginning(carried: Carried, anchor: Anchor, file: str) -> None:
 
 def _check_all(bundle: Bundle, state: TrustedState, targets: Mapping[str, str], file: str) -> None:
     """Check that everything that is carried has passed, and that the first line says what the metadata says."""
-    trusted = {f"root {root.signed.version}": root.data for root in state.roots}
+    trusted = {f"root {root.version}": root.data for root in state.roots}
     trusted |= {name: role.data for name, role in state.roles.items()}
     trusted |= {role.signed.type: role.data for role in (state.timestamp, state.snapshot) if role is not None}
-    before = state.roots[0].signed.version
+    before = state.roots[0].version
     for name, data in _metadata(bundle.carried, before):
         if trusted.get(name) != data:
             raise _untrue(file, f"carries a {name} which is not the one that is trusted")

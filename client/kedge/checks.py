@@ -91,7 +91,7 @@ def begin(initial_root: bytes, *, file: str = "initial root") -> TrustedState:
     # §5.2 load the trusted root; it vouches for itself only
     root = parse(initial_root, ROOT, file=file)
     require_threshold(root.signed, ROOT.type, root)
-    return TrustedState(roots=(root,), floors=Floors(root=root.signed.version))
+    return TrustedState(newest_root=root, floors=Floors(root=root.signed.version))
 
 
 def accept_root(state: TrustedState, data: bytes) -> TrustedState:
@@ -111,7 +111,7 @@ def accept_root(state: TrustedState, data: bytes) -> TrustedState:
         raise _version_error(new, ROOT.type, expected=str(wanted))
     # §5.3.6 (an intermediate root may have expired)
     floors = replace(state.floors, root=max(state.floors.root, wanted))
-    return replace(state, roots=(*state.roots, new), floors=floors)
+    return replace(state, newest_root=new, former_roots=state.roots, floors=floors)
 
 
 def check_final_root(state: TrustedState) -> None:
@@ -122,7 +122,7 @@ def check_final_root(state: TrustedState) -> None:
     """
     # §5.3.5 rollback: the chain that is served must not end before the root that was trusted already
     if state.root.version < state.floors.root:
-        raise _rollback(state.roots[-1].file, ROOT.type, floor=state.floors.root, found=state.root.version)
+        raise _rollback(state.newest_root.file, ROOT.type, floor=state.floors.root, found=state.root.version)
 
 
 def settle_floors(state: TrustedState, recorded: Iterable[Floors] = ()) -> TrustedState:
@@ -321,7 +321,7 @@ def require_fresh(state: TrustedState, freshness: Freshness) -> None:
         ExpiredError: something has.
     """
     for role, parsed in (
-        ("root", state.roots[-1]),
+        ("root", state.newest_root),
         ("timestamp", _held(state.timestamp)),
         ("snapshot", _held(state.snapshot)),
         ("targets", _held(state.targets)),

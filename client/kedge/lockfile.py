@@ -140,7 +140,7 @@ class Lock:
     def _check_chain(self, anchor: str, locked: LockedAnchor, state: TrustedState) -> None:
         if state.root.version < locked.floors.root:
             raise self._below(anchor, "root", "root", locked.floors.root, state.root.version)
-        held = {root.signed.version: sha256_hex(root.data) for root in state.roots}
+        held = {root.version: sha256_hex(root.data) for root in state.roots}
         found = held.get(locked.floors.root, locked.root)
         if found != locked.root:
             expected = f"root version {locked.floors.root} with sha256 {locked.root}"

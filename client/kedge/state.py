@@ -25,7 +25,7 @@ from kedge.values import dataclass
 if TYPE_CHECKING:
     from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
-__all__ = ["Floors", "OnlineFloor", "StateRecord", "TrustedState", "sha256_hex"]
+__all__ = ["Floors", "OnlineFloor", "RootFile", "StateRecord", "TrustedState", "sha256_hex"]
 
 
 def sha256_hex(data: bytes) -> str:
@@ -107,14 +107,23 @@ class Floors:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RootFile:
+    """A verified root of the chain, as bytes. A chain may be long, and what a root said is past with the next one."""
+
+    version: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrustedState:
     """Everything that has been verified, from the initial root on.
 
-    ``roots`` is the chain of root files, one version apart, the initial root first. ``roles`` holds the targets role
-    and the delegated roles by name.
+    ``former_roots`` is the chain of roots before the newest, one version apart, the initial root first. ``roles`` holds
+    the targets role and the delegated roles by name.
     """
 
-    roots: tuple[Parsed[Root], ...]
+    newest_root: Parsed[Root]
+    former_roots: tuple[RootFile, ...] = ()
     timestamp: Parsed[Timestamp] | None = None
     snapshot: Parsed[Snapshot] | None = None
     roles: Mapping[str, Parsed[Targets]] = field(default_factory=dict)
@@ -123,7 +132,12 @@ class TrustedState:
     @property
     def root(self) -> Root:
         """The newest root."""
-        return self.roots[-1].signed
+        return self.newest_root.signed
+
+    @property
+    def roots(self) -> tuple[RootFile, ...]:
+        """The whole chain of roots, the initial root first."""
+        return (*self.former_roots, RootFile(version=self.root.version, data=self.newest_root.data))
 
     @property
     def targets(self) -> Parsed[Targets] | None:

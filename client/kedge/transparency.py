@@ -263,7 +263,7 @@ class KeyLog:
 
 def _leaves(state: TrustedState) -> Iterable[Wanted]:
     for root in state.roots:
-        version = root.signed.version
+        version = root.version
         yield Wanted(RootLeaf.of(version, root.data).to_bytes(), f"root version {version}")
     for name, role in state.roles.items():
         version = role.signed.version

@@ -71,7 +71,12 @@ class Trust:
 
 def role_states(state: TrustedState) -> dict[str, RoleState]:
     """The four top-level roles of a complete state, by name."""
-    held = {"root": state.roots[-1], "timestamp": state.timestamp, "snapshot": state.snapshot, "targets": state.targets}
+    held = {
+        "root": state.newest_root,
+        "timestamp": state.timestamp,
+        "snapshot": state.snapshot,
+        "targets": state.targets,
+    }
     return {
         name: RoleState(version=parsed.signed.version, expires=parsed.signed.expires)
         for name, parsed in held.items()

@@ -289,7 +289,7 @@ def _update_rest(
     state = checks.settle_floors(state, recorded)
     freshness = freshness.above(state.floors)
     # §5.3.10 freeze: the final root must not have expired
-    checks.require_unexpired(state.roots[-1], ROOT.type, freshness)
+    checks.require_unexpired(state.newest_root, ROOT.type, freshness)
     state = yield from _update_timestamp(state, freshness, limits, gate, again=again)
     state = yield from _update_snapshot(state, freshness, limits, gate)
     return (yield from update_role(state, TARGETS.type, state.root, freshness, limits))
@@ -344,7 +344,7 @@ def _let_pass(phase: Phase, state: TrustedState) -> None:
 
 
 def _judge_root(state: TrustedState, data: bytes) -> Merit:
-    newest = checks.accept_root(state, data).roots[-1]
+    newest = checks.accept_root(state, data).newest_root
     return Merit(newest.signed.version, sha256_hex(newest.payload))
 
 

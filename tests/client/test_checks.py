@@ -40,7 +40,7 @@ BROKEN: dict[str, Break] = {
     "another-snapshot": lambda old, new: replace(new, snapshot=old.snapshot, floors=FORGETFUL),
     "another-timestamp": lambda old, new: replace(new, timestamp=old.timestamp, floors=FORGETFUL),
     "other-targets": lambda old, new: replace(new, roles=old.roles, floors=FORGETFUL),
-    "older-root": lambda old, new: replace(new, roots=old.roots),
+    "older-root": lambda old, new: replace(new, newest_root=old.newest_root, former_roots=old.former_roots),
     "older-timestamp": lambda _, new: raised(new, Floors(timestamp=OnlineFloor(version=99, keys=()))),
     "older-snapshot": lambda _, new: raised(new, Floors(snapshot=OnlineFloor(version=99, keys=()))),
     "older-role": lambda _, new: raised(new, Floors(roles={"targets": 99})),

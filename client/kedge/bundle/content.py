@@ -82,7 +82,7 @@ def bundle_of(
     """
     summary = summarize(state, {path: sha256_hex(data) for path, data in targets.items()})
     carried = Carried(
-        roots={root.signed.version: root.data for root in state.roots},
+        roots={root.version: root.data for root in state.roots},
         timestamp=_held(state.timestamp).data,
         snapshot=_held(state.snapshot).data,
         roles={name: role.data for name, role in state.roles.items()},
@@ -107,7 +107,7 @@ def bundle_of(
 def summarize(state: TrustedState, targets: Mapping[str, str]) -> Summary:
     """Describe a complete, verified state and the targets that are carried with it, by path and digest."""
     held: dict[str, Parsed[Any]] = {
-        "root": state.roots[-1],
+        "root": state.newest_root,
         "timestamp": _held(state.timestamp),
         "snapshot": _held(state.snapshot),
         **state.roles,
@@ -167,7 +167,7 @@ def _replaced(carried: Carried, receiver: Receiver, state: TrustedState) -> list
     names += ["timestamp"] if carried.timestamp is not None else []
     former = [data for name in names if (data := receiver.file(name)) is not None]
     if carried.roots:
-        newest = next((root.data for root in state.roots if root.signed.version == receiver.roles["root"]), None)
+        newest = next((root.data for root in state.roots if root.version == receiver.roles["root"]), None)
         former = [newest, *former] if newest is not None else former
     return former
 

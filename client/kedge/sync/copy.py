@@ -11,22 +11,17 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from kedge import checks
 from kedge.census import Listed, every_role
 from kedge.client import TrustClient
 from kedge.errors import InputError, VerificationError
-from kedge.metadata import Parsed
-from kedge.state import TrustedState, sha256_hex
+from kedge.state import RootFile, TrustedState, sha256_hex
 from kedge.steps import Area, Fetch, Limits
 from kedge.sync.fetch import Fetched, fetch_targets, matches
 from kedge.sync.folder import MirrorFolder
 from kedge.sync.plan import Layout, Plan, TargetCopy, plan
 from kedge.transport import Deadline, ReadableMirror
-
-if TYPE_CHECKING:
-    from tuf.api.metadata import Root
 
 __all__ = ["Copied", "Options", "sync"]
 
@@ -97,13 +92,13 @@ def sync(
         targets=len(planned.targets),
         fetched=fetched,
         cleared=tuple(cleared),
-        first_root=(*older, *state.roots)[0].signed.version,
+        first_root=(*older, *state.roots)[0].version,
     )
 
 
 def _check_same_repository(state: TrustedState, folder: MirrorFolder, layout: Layout) -> None:
     for root in state.roots:
-        path = layout.metadata_path(f"{root.signed.version}.root.json")
+        path = layout.metadata_path(f"{root.version}.root.json")
         if folder.read(path) not in (None, root.data):
             raise InputError(
                 f"{folder.root}: is a copy of another repository: its {path} is not the one that is trusted",
@@ -113,10 +108,10 @@ def _check_same_repository(state: TrustedState, folder: MirrorFolder, layout: La
 
 def _older_roots(
     state: TrustedState, folder: MirrorFolder, layout: Layout, sources: Sequence[ReadableMirror]
-) -> list[Parsed[Root]]:
+) -> list[RootFile]:
     """The roots before the anchor's that lead to it: a client that starts earlier than ours needs them."""
     found = [state.roots[0]]
-    while (version := found[0].signed.version - 1) > 0:
+    while (version := found[0].version - 1) > 0:
         data = folder.read(layout.metadata_path(f"{version}.root.json")) or _root(version, sources)
         try:
             before = checks.begin(data or b"", file=f"{version}.root.json")

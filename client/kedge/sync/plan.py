@@ -20,7 +20,7 @@ from urllib.parse import quote
 from kedge.census import Listed, every_target
 from kedge.errors import VerificationError
 from kedge.metadata import SNAPSHOT, TARGETS, TIMESTAMP, Parsed, parse, require_threshold
-from kedge.state import TrustedState
+from kedge.state import RootFile, TrustedState
 from kedge.transport.directory import file_name
 from kedge.workflow import target_paths
 
@@ -80,7 +80,7 @@ def plan(
     state: TrustedState,
     layout: Layout,
     *,
-    older_roots: Iterable[Parsed[Any]] = (),
+    older_roots: Iterable[RootFile] = (),
     wanted: Callable[[Listed], bool] = lambda _listed: True,
     served: ReadFile,
 ) -> Plan:
@@ -94,7 +94,7 @@ def plan(
     metadata = [*_versioned(state, layout, consistent=consistent)]
     metadata.append((layout.metadata_path(f"{timestamp.signed.version}.timestamp.json"), timestamp.data))
     metadata += [
-        (layout.metadata_path(f"{root.signed.version}.root.json"), root.data) for root in (*older_roots, *state.roots)
+        (layout.metadata_path(f"{root.version}.root.json"), root.data) for root in (*older_roots, *state.roots)
     ]
     metadata.append((layout.metadata_path("timestamp.json"), timestamp.data))
     return Plan(
