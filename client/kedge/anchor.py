@@ -22,6 +22,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from kedge import checks
+from kedge.aging import AgeLimits
 from kedge.document import DocumentError, Fields, blame_user, format_time
 from kedge.errors import InputError, StoreError, VerificationError
 from kedge.transport import Mirror
@@ -31,6 +32,7 @@ __all__ = ["Anchor", "Transparency", "add", "configured", "for_registry", "load"
 
 _SHIPPED = Path(__file__).with_name("_anchors")
 _NONE = timedelta(0)
+_SPANS = ("max_staleness", "refresh_after", "warn_after", "red_line")
 _MAX_SECONDS = 3_155_760_000  # a hundred years
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _REGISTRY = r"[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9@_][A-Za-z0-9._@-]*)*"
@@ -50,7 +52,9 @@ class Anchor:
 
     ``not_before`` is a moment that has surely passed, a floor for the reference time on a machine without a past.
     ``max_staleness`` is for how long expired trust may still be used, ``refresh_after`` for how long an answer needs no
-    request. ``log_policy`` is the text of a C2SP log policy that the user pins, instead of the repository's own.
+    request. Trust of the age ``warn_after`` is warned of, and from ``red_line`` on there is no answer (0: never). With
+    ``keep_history`` the state keeps every set that was ever trusted. ``log_policy`` is the text of a C2SP log policy
+    that the user pins, instead of the repository's own.
     """
 
     FORMAT = "kedge.anchor/1"
@@ -64,6 +68,16 @@ class Anchor:
     refresh_after: timedelta = _NONE
     transparency: Transparency = Transparency.OFF
     log_policy: str | None = None
+    warn_after: timedelta = _NONE
+    red_line: timedelta = _NONE
+    keep_history: bool = False
+
+    @property
+    def age_limits(self) -> AgeLimits:
+        """What this anchor says of the age of trust."""
+        return AgeLimits(
+            name=self.name, max_staleness=self.max_staleness, warn_after=self.warn_after, red_line=self.red_line
+        )
 
     @classmethod
     def from_toml(cls, name: str, text: bytes, initial_root: bytes) -> Anchor:
@@ -87,17 +101,17 @@ class Anchor:
         for index, registry in enumerate(registries):
             if re.fullmatch(_REGISTRY, registry, re.ASCII) is None:
                 raise DocumentError(f"registries[{index}]", "must be a registry's id, such as a host name")
-        staleness, after = _freshness(fields.table("freshness")) if "freshness" in fields else (_NONE, _NONE)
+        freshness = _freshness(fields.table("freshness")) if "freshness" in fields else {}
         anchor = cls(
             name=name,
             initial_root=initial_root,
             mirrors=mirrors,
             registries=registries,
             not_before=fields.optional("not_before", fields.time),
-            max_staleness=staleness,
-            refresh_after=after,
+            keep_history=fields.boolean("keep_history") if "keep_history" in fields else False,
             transparency=Transparency(_transparency(fields)),
             log_policy=fields.optional("log_policy", _log_policy, fields=fields),
+            **freshness,
         )
         fields.end()
         return anchor
@@ -113,12 +127,13 @@ class Anchor:
             lines.append(f"transparency = {_quoted(self.transparency.value)}")
         if self.log_policy is not None:
             lines.append(f"log_policy = {_quoted(self.log_policy)}")
+        if self.keep_history:
+            lines.append("keep_history = true")
         for mirror in self.mirrors:
             lines += _mirror_lines(mirror)
-        if self.max_staleness or self.refresh_after:
-            lines += ["", "[freshness]"]
-            lines.append(f"max_staleness_s = {int(self.max_staleness.total_seconds())}")
-            lines.append(f"refresh_after_s = {int(self.refresh_after.total_seconds())}")
+        spans = {name: int(getattr(self, name).total_seconds()) for name in _SPANS}
+        if any(spans.values()):
+            lines += ["", "[freshness]", *(f"{name}_s = {seconds}" for name, seconds in spans.items() if seconds)]
         return ("\n".join(lines) + "\n").encode()
 
 
@@ -254,13 +269,17 @@ def _check_root(data: bytes, file: str) -> None:
         raise InputError(error.message, hint="an anchor's root is a TUF root signed by its own keys") from error
 
 
-def _freshness(table: Fields) -> tuple[timedelta, timedelta]:
-    seconds = [
-        table.integer(name, maximum=_MAX_SECONDS) if name in table else 0
-        for name in ("max_staleness_s", "refresh_after_s")
-    ]
+def _freshness(table: Fields) -> dict[str, timedelta]:
+    spans = {
+        name: timedelta(seconds=table.integer(f"{name}_s", maximum=_MAX_SECONDS))
+        for name in _SPANS
+        if f"{name}_s" in table
+    }
+    warn, red = spans.get("warn_after", _NONE), spans.get("red_line", _NONE)
+    if red and warn >= red:
+        table.fail("warn_after_s", f"must be less than the {int(red.total_seconds())} of red_line_s")
     table.end()
-    return timedelta(seconds=seconds[0]), timedelta(seconds=seconds[1])
+    return spans
 
 
 def _transparency(fields: Fields) -> str:

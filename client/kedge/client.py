@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from kedge import anchor as anchors
 from kedge import checks, workflow
 from kedge.anchor import Anchor, Transparency
+from kedge.answers import judged_again, trust_of
 from kedge.checks import Freshness
 from kedge.clock import Clock, SystemClock
 from kedge.drive import clock_warning, drive, gate, no_network
@@ -35,7 +36,7 @@ from kedge.state import TrustedState, sha256_hex
 from kedge.steps import Limits, Phase
 from kedge.store import Store
 from kedge.transport import Deadline, Transport, open_mirrors
-from kedge.trust import Target, Trust, role_states
+from kedge.trust import Target, Trust
 from kedge.values import dataclass
 from kedge.workflow import Workflow
 
@@ -281,10 +282,9 @@ class TrustClient:
         freshness = self._freshness().above(answering.state.floors)
         try:
             checks.require_fresh(answering.state, freshness)
+            trust = self._judged_again(answering, answering.state, freshness, answering.trust.valid_until)
         except ExpiredError:
             return False
-        now = freshness.reference_time
-        trust = replace(answering.trust, reference_time=now, stale=answering.trust.valid_until <= now)
         self._answering = replace(answering, freshness=freshness, trust=trust)
         return True
 
@@ -303,8 +303,7 @@ class TrustClient:
                 self._log.prove_state(found.state, self._reach(), deadline)
             data = self._run(workflow.download(found), now.session, deadline)
         expires = found.state.roles[found.role].signed.expires
-        valid_until = min(now.trust.valid_until, expires)
-        trust = replace(now.trust, valid_until=valid_until, stale=valid_until <= now.freshness.reference_time)
+        trust = self._judged_again(now, found.state, now.freshness, min(now.trust.valid_until, expires))
         self._answering = replace(now, state=found.state, trust=trust)
         if self._log is None:
             self._keep()
@@ -387,29 +386,23 @@ class TrustClient:
         return self._amend(trust, f"not refreshed: {error.message}")
 
     def _answer(self, session: Session, state: TrustedState, freshness: Freshness, *, refreshed: bool) -> Trust:
-        roles = role_states(state)
         log_warnings = self._log.warnings if self._log is not None else ()
         behind = clock_warning(freshness, self._clock.now(), self._lock, self.anchor.name)
         notices = self._transport.notices if refreshed and self._transport is not None else ()
-        valid_until = min(role.expires for role in roles.values())
-        trust = Trust(
-            anchor=self.anchor.name,
-            root=roles["root"],
-            timestamp=roles["timestamp"],
-            snapshot=roles["snapshot"],
-            targets=roles["targets"],
-            valid_until=valid_until,
-            reference_time=freshness.reference_time,
-            fetched=session.fetched,
-            source=session.source,
+        trust = trust_of(
+            self.anchor,
+            session,
+            state,
+            freshness,
             refreshed=refreshed,
-            stale=valid_until <= freshness.reference_time,
-            as_of=self._as_of,
-            warnings=(*session.warnings, *behind, *notices, *log_warnings),
+            warnings=(*behind, *notices, *log_warnings),
             log=self._log.state if self._log is not None else None,
         )
         self._answering = _Answering(session, state, freshness, trust)
         return trust
+
+    def _judged_again(self, now: _Answering, state: TrustedState, freshness: Freshness, valid_until: datetime) -> Trust:
+        return judged_again(now.trust, self.anchor, now.session, state, freshness, valid_until=valid_until)
 
     def _amend(self, trust: Trust, warning: str) -> Trust:
         if self._answering is None:

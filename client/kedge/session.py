@@ -57,6 +57,7 @@ class Session:
         record = next(filter(self._is_whole, opened.records), opened.records[0] if opened.records else None)
         self.fetched = record.fetched if record is not None else None
         self.source = record.source if record is not None else None
+        self._seen = (record.timestamp, record.seen) if record is not None else (None, None)
         self._roots: tuple[str, ...] = ()
         self._earlier_roots: tuple[str, ...] = ()
         self._first, self._first_name = self._start(anchor, record)
@@ -147,9 +148,18 @@ class Session:
         """
         self._settled = True
         if fetched is not None:
+            digest = self._metadata.get("timestamp")
+            if self._seen[0] != digest or self._seen[1] is None:
+                self._seen = (digest, fetched)
             self.fetched = fetched
             # A folder's name may hold bytes that are no UTF-8.
             self.source = source.encode("utf-8", "backslashreplace").decode() if source is not None else None
+
+    @property
+    def seen(self) -> datetime | None:
+        """When the timestamp that is held was first accepted in a complete refresh."""
+        digest, moment = self._seen
+        return moment if digest == self._metadata.get("timestamp") else None
 
     @property
     def has_news(self) -> bool:
@@ -202,6 +212,7 @@ class Session:
                 roots=theirs.roots if theirs.floors.root > ours.floors.root else ours.roots,
                 roles={**theirs.roles, **ours.roles},
                 targets={**theirs.targets, **ours.targets},
+                seen=min((moment for moment in (theirs.seen, ours.seen) if moment is not None), default=None),
             )
         elif theirs is not None and _reach(theirs, state) > _reach(ours, state):
             ours = theirs
@@ -222,6 +233,7 @@ class Session:
             floors=state.floors,
             fetched=self.fetched,
             source=self.source,
+            seen=self.seen,
         )
 
     def _start(self, anchor: Anchor, record: StateRecord | None) -> tuple[bytes, str]:

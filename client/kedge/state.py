@@ -154,7 +154,7 @@ class StateRecord:
     """The small file that names a stored set by digests (``kedge.state/1``).
 
     ``roots`` begins with the initial root. ``fetched`` is this machine's time at the end of the last complete refresh,
-    ``source`` where it came from.
+    ``source`` where it came from, ``seen`` when this timestamp was first accepted in a complete refresh.
     """
 
     FORMAT = "kedge.state/1"
@@ -167,6 +167,7 @@ class StateRecord:
     floors: Floors = field(default_factory=Floors)
     fetched: datetime | None = None
     source: str | None = None
+    seen: datetime | None = None
 
     @property
     def initial_root(self) -> str:
@@ -190,8 +191,8 @@ class StateRecord:
         }
         optional = {"timestamp": self.timestamp, "snapshot": self.snapshot, "source": self.source}
         document.update({name: value for name, value in optional.items() if value is not None})
-        if self.fetched is not None:
-            document["fetched"] = format_time(self.fetched)
+        times = {"fetched": self.fetched, "seen": self.seen}
+        document.update({name: format_time(moment) for name, moment in times.items() if moment is not None})
         return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
     @classmethod
@@ -217,6 +218,7 @@ class StateRecord:
             floors=Floors.from_fields(fields.table("floors")),
             fetched=fields.optional("fetched", fields.time),
             source=fields.optional("source", fields.text),
+            seen=fields.optional("seen", fields.time),
         )
         fields.end()
         return record

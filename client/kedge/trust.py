@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from kedge.aging import Age
 from kedge.state import TrustedState
 from kedge.values import dataclass
 
@@ -50,7 +51,8 @@ class Trust:
     ``valid_until`` is when the first of the roles used expires (signed); ``fetched`` is when this machine last
     completed a refresh, ``source`` where from. ``refreshed`` says whether that was now. ``stale`` marks trust that has
     expired and is used because the policy allows it for a while; ``as_of`` is the time asked for instead of now.
-    ``log`` is the log that vouches for all of it, None where the anchor asks for none.
+    ``age`` says how old it all is, and by when new trust must have arrived. ``log`` is the log that vouches for all of
+    it, None where the anchor asks for none.
     """
 
     anchor: str
@@ -64,6 +66,7 @@ class Trust:
     source: str | None
     refreshed: bool
     stale: bool
+    age: Age
     as_of: datetime | None
     warnings: tuple[str, ...]
     log: LogState | None = None

@@ -14,6 +14,8 @@ from pathlib import Path
 
 __all__ = ["Done", "Shell"]
 
+# How many seconds ago something of this test was first accepted.
+_AGE = re.compile(r'("age_s": )\d{1,2}(?=,)')
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)Z")
 
 
@@ -93,7 +95,7 @@ class Shell:
         """The text with placeholders for all that is different in each run, this machine's present time among it."""
         for placeholder, value in self.names.items():
             text = text.replace(value, placeholder)
-        return _TIME.sub(_now, text)
+        return _AGE.sub(r"\1<age>", _TIME.sub(_now, text))
 
     def files(self) -> dict[str, bytes]:
         """Everything that stands in the folders of state and configuration, by path."""

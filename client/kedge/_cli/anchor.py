@@ -12,7 +12,7 @@ import typer
 from kedge import anchor as anchors
 from kedge import checks
 from kedge._cli.mirrors import read_mirror
-from kedge._cli.options import Json
+from kedge._cli.options import Json, read_span
 from kedge._cli.output import Screen, answer, answer_json
 from kedge._cli.tables import anchors_document
 from kedge._cli.words import anchor_lines
@@ -76,6 +76,19 @@ def add(
     log_policy: Annotated[
         Path | None, typer.Option("--log-policy", metavar="FILE", help="A log policy of yours, not the repository's.")
     ] = None,
+    max_staleness: Annotated[
+        str | None,
+        typer.Option("--max-staleness", metavar="SPAN", help="Use expired trust for so long, such as 7d or 36h."),
+    ] = None,
+    warn_after: Annotated[
+        str | None, typer.Option("--warn-after", metavar="SPAN", help="Warn of trust that is so old.")
+    ] = None,
+    red_line: Annotated[
+        str | None, typer.Option("--red-line", metavar="SPAN", help="Give no answer from trust that is so old.")
+    ] = None,
+    keep_history: Annotated[
+        bool, typer.Option("--keep-history", help="Keep every set that is ever trusted, for kedge history.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Add an anchor: an initial root, and where its repository lies."""
@@ -96,6 +109,10 @@ def add(
         registries=tuple(dict.fromkeys(registry or ())),
         transparency=transparency,
         log_policy=_text(log_policy) if log_policy is not None else None,
+        max_staleness=read_span("--max-staleness", max_staleness),
+        warn_after=read_span("--warn-after", warn_after),
+        red_line=read_span("--red-line", red_line),
+        keep_history=keep_history,
     )
     anchors.add(anchor, config_folder())
     _print([anchor], json=json)

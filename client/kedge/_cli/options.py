@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Annotated, TypeVar
 
@@ -27,6 +27,7 @@ __all__ = [
     "chosen_anchors",
     "for_each",
     "read_as_of",
+    "read_span",
     "registry_ids",
     "settings",
     "the_anchor",
@@ -82,6 +83,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 # Where several exit statuses hold, the first of these is the command's.
 SEVERITY = (ExitCode.REFUSED, ExitCode.EXPIRED, ExitCode.FAULTS, ExitCode.COULD_NOT)
 
+SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -98,6 +101,18 @@ def read_as_of(text: str | None) -> datetime | None:
         return parse_time(f"{text}T00:00:00Z" if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII) else text)
     except ValueError as error:
         raise InputError(f"--as-of {text}: must be a time such as 2025-01-27T00:00:00Z, or a date") from error
+
+
+def read_span(option: str, text: str | None) -> timedelta:
+    """Read a span of time such as ``7d``, ``36h``, ``90m`` or ``30s``; none means zero.
+
+    Raises:
+        InputError: it is none.
+    """
+    match = re.fullmatch(r"(\d{1,9})([dhms])", text, re.ASCII) if text is not None else None
+    if text is not None and match is None:
+        raise InputError(f"{option} {text}: must be a span of time such as 7d, 36h or 90m")
+    return timedelta(seconds=int(match[1]) * SECONDS[match[2]]) if match is not None else timedelta(0)
 
 
 def chosen_anchors(name: str | None) -> list[Anchor]:

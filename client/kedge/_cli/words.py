@@ -8,6 +8,7 @@ from datetime import UTC, datetime, time
 
 from kedge import checks
 from kedge._cli.output import Screen, Tone, warn
+from kedge.aging import AgeBasis
 from kedge.anchor import Anchor, Transparency
 from kedge.keys import KeySet, KeyStatus, RegistryKey
 from kedge.trust import Trust
@@ -94,6 +95,12 @@ def anchor_lines(screen: Screen, anchor: Anchor, *, ships: bool) -> list[str]:
         rows.append(("staleness", f"expired trust is used for {checks.describe_age(anchor.max_staleness)}"))
     if anchor.refresh_after:
         rows.append(("refresh", f"asked for again after {checks.describe_age(anchor.refresh_after)}"))
+    if anchor.warn_after:
+        rows.append(("warning", f"of trust that is {checks.describe_age(anchor.warn_after)} old"))
+    if anchor.red_line:
+        rows.append(("red line", f"no answer from trust that is {checks.describe_age(anchor.red_line)} old"))
+    if anchor.keep_history:
+        rows.append(("history", "every set that was trusted is kept"))
     if anchor.transparency is not Transparency.OFF:
         whose = "your log policy" if anchor.log_policy is not None else "the repository's log policy"
         rows.append(("log", f"{anchor.transparency.value}: must vouch for everything, by {whose}"))
@@ -113,6 +120,9 @@ def _freshness(trust: Trust) -> list[Row]:
     if trust.stale:
         age = checks.describe_age(trust.reference_time - trust.valid_until)
         rows.append(("stale", f"expired {age} ago; the anchor's policy still allows it", Tone.BAD))
+    if trust.age.age is not None and trust.age.basis is AgeBasis.SIGNED and trust.age.since is not None:
+        rows.append(("issued", f"{moment_text(trust.age.since)} (signed), {checks.describe_age(trust.age.age)} ago"))
+    rows.append(("next by", moment_text(trust.age.next_by)))
     if trust.fetched is not None:
         rows.append(("fetched", f"{moment_text(trust.fetched)} (by this machine's clock)"))
     if trust.source is not None:

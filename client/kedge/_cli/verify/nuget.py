@@ -9,6 +9,7 @@ import typer
 
 from kedge._cli.clients import open_client
 from kedge._cli.keys import speaking_anchor
+from kedge._cli.mirrors import takes_mirrors
 from kedge._cli.options import AnchorName, Json, RequireRefresh
 from kedge._cli.output import Screen, answer, answer_json
 from kedge._cli.progress import progress_bar
@@ -27,6 +28,7 @@ __all__ = ["DEFAULT", "nuget"]
 DEFAULT = "nuget/api.nuget.org"
 
 
+@takes_mirrors
 def nuget(
     paths: Annotated[
         list[Path] | None,
