@@ -68,7 +68,10 @@ class Page:
     commands: tuple[Command, ...]
 
     @classmethod
-    def read(cls, text: str) -> Page:
+    def read(cls, text: str, names: Mapping[str, str] | None = None) -> Page:
+        """``names`` says what stands in this run for names that the page uses: ``{"https://…": "http://127…"}``."""
+        for shown, here in (names or {}).items():
+            text = text.replace(shown, here)
         return cls(commands=tuple(_commands(text)))
 
 

@@ -72,6 +72,7 @@ def test_what_is_no_databases_id_is_refused(registry: str) -> None:
         (b"x\n" * 101, "holds 101 lines, at most 100 are read"),
         (b"x" * 65_537, "is longer than 65536 bytes"),
     ],
+    ids=range(13),  # the keys differ in each process
 )
 def test_a_document_that_is_not_in_order_is_refused_by_line(data: bytes, problem: str) -> None:
     with pytest.raises(DocumentError) as caught:
