@@ -13,7 +13,7 @@ JOBS   ?= auto
 RELEASE := .release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance oracle bench attacks mutants fuzz lint format build peers clean signers stores release audit
+.PHONY: help demo test conformance oracle bench attacks mutants fuzz lint format build peers clean signers stores release audit mix
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -30,6 +30,11 @@ conformance: $(SUITES)/.installed ## run the public TUF conformance suite on the
 	@test -d "$(SUITE)/tuf_conformance" || { echo "make conformance: which suite? make conformance SUITE=DIR" >&2; exit 2; }
 	cd "$(SUITE)" && PATH="$(CURDIR)/$(SUITES)/bin:$$PATH" python -m pytest -p no:cacheprovider tuf_conformance \
 		--entrypoint="$(CURDIR)/tests/conformance/kedge-conformance" $(ARGS)
+
+# Hex's archive is in no package registry, so it is built from a checkout of hexpm/hex. Needs Debian's elixir.
+mix: $(VENV)/.developing ## run the real mix on a repository that is signed here (HEX=DIR, a checkout of hexpm/hex)
+	@test -f "$(HEX)/mix.exs" || { echo "make mix: which checkout? make mix HEX=DIR" >&2; exit 2; }
+	KEDGE_HEX_CHECKOUT="$(abspath $(HEX))" $(BIN)/python -m pytest tests/interop/real_mix.py $(ARGS)
 
 oracle: $(VENV)/.developing ## compare the client with python-tuf's on many thousand random repositories (takes minutes)
 	KEDGE_ORACLE=long $(BIN)/python -m pytest tests/properties -s $(ARGS)

@@ -201,16 +201,3 @@ def test_a_replayed_release_is_nothing_to_apt_and_a_fault_to_kedge(machine: Mach
     assert ours.code == 5
     assert "rolled-back" in ours.out
     assert "a replay" in ours.out
-
-
-def test_a_machine_that_never_saw_the_newer_release_installs_from_the_replay_and_kedges_age_limit_says_so(
-    machine: Machine,
-) -> None:
-    machine.trust_by_file()
-    machine.export("apt-keyring", "--output", machine.keyring)
-    machine.repo.publish("old", date=NOW - timedelta(days=400))
-    assert machine.update().returncode == 0
-    ours = machine.shell.run("verify", "apt", machine.repo.suite, "-r", "apt/example")
-    assert ours.code == 5
-    assert "stale: made at" in ours.out
-    assert machine.shell.run("verify", "apt", machine.repo.suite, "-r", "apt/example", "--max-age", "500").code == 0

@@ -17,7 +17,18 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-__all__ = ["HexRelease", "HexRepository", "field", "fingerprint_of", "key_entry", "package", "rsa", "signed", "tarball"]
+__all__ = [
+    "HexRelease",
+    "HexRepository",
+    "erlang_package",
+    "field",
+    "fingerprint_of",
+    "key_entry",
+    "package",
+    "rsa",
+    "signed",
+    "tarball",
+]
 
 
 @cache
@@ -104,9 +115,10 @@ def sign(payload: bytes, signer: str, *, bits: int = 2048) -> bytes:
     return rsa(signer, bits).sign(payload, PKCS1v15(), SHA512())
 
 
-def tarball(content: str, **members: bytes) -> bytes:
-    """A package's tarball; ``members`` replace its files."""
-    files = {"VERSION": b"3", "metadata.config": b"", "contents.tar.gz": gzip.compress(content.encode(), mtime=0)}
+def tarball(content: str | bytes, *, metadata: bytes = b"", **members: bytes) -> bytes:
+    """A package's tarball; ``content`` is its archive, or a text in place of one. ``members`` replace its files."""
+    archive = content if isinstance(content, bytes) else gzip.compress(content.encode(), mtime=0)
+    files = {"VERSION": b"3", "metadata.config": metadata, "contents.tar.gz": archive}
     digest = hashlib.sha256(b"".join(files.values())).hexdigest().upper()
     files = {**files, "CHECKSUM": digest.encode(), **{name.replace("__", "."): data for name, data in members.items()}}
     out = io.BytesIO()
@@ -125,6 +137,32 @@ def _inner(archive: bytes) -> str:
         return content.read().decode().lower()
 
 
+def erlang_package(name: str, version: str) -> bytes:
+    """The tarball of a package that Hex's own clients unpack and build."""
+    files = {
+        f"src/{name}.app.src": f'{{application, {name}, [{{vsn, "{version}"}}]}}.\n',
+        f"src/{name}.erl": f'-module({name}).\n-export([version/0]).\nversion() -> <<"{version}">>.\n',
+    }
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:") as archive:
+        for path, text in files.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    terms = {
+        "name": f'<<"{name}">>',
+        "version": f'<<"{version}">>',
+        "app": f'<<"{name}">>',
+        "description": '<<"made in a test">>',
+        "licenses": "[]",
+        "build_tools": '[<<"rebar3">>]',
+        "requirements": "[]",
+        "files": "[" + ",".join(f'<<"{path}">>' for path in files) + "]",
+    }
+    metadata = "".join(f'{{<<"{key}">>,{value}}}.\n' for key, value in terms.items())
+    return tarball(gzip.compress(out.getvalue(), mtime=0), metadata=metadata.encode())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HexRepository:
     """What a repository or its mirror serves, in a folder."""
@@ -136,3 +174,16 @@ class HexRepository:
         where = self.folder / "repos" / organisation if organisation else self.folder
         (where / "packages").mkdir(parents=True, exist_ok=True)
         (where / "packages" / name).write_bytes(data)
+
+    def release(self, name: str, version: str, signer: str, *, repository: str = "hexpm") -> HexRelease:
+        """Publish a package of one release, with everything that Hex's own clients ask for."""
+        archive = erlang_package(name, version)
+        release = HexRelease.of(version, archive)
+        (self.folder / "tarballs").mkdir(parents=True, exist_ok=True)
+        (self.folder / "tarballs" / f"{name}-{version}.tar").write_bytes(archive)
+        self.serve(name, signed(package(name, [release], repository=repository), signer))
+        names = field(1, field(1, name)) + field(2, repository)
+        versions = field(1, field(1, name) + field(2, version)) + field(2, repository)
+        (self.folder / "names").write_bytes(signed(names, signer))
+        (self.folder / "versions").write_bytes(signed(versions, signer))
+        return release

@@ -22,6 +22,7 @@ from kedge.registries.pgp.document import keyring_of
 from kedge.registries.pgp.judge import Judged, SignatureOutcome, judge
 from kedge.registries.pgp.signatures import Signature, Standing, read_gpgv, read_sqv
 from kedge.registries.pgp.tool import TOOLS, Checker, find_checker
+from kedge.registries.pgp.verify import verify_file
 from support.gnupg import GnuPG, gnupg, need_gnupg
 
 NOW = datetime(2026, 8, 22, tzinfo=UTC)
@@ -289,3 +290,22 @@ def test_a_detached_signature_is_packets_and_nothing_else(gpg: GnuPG) -> None:
     ):
         with pytest.raises(DocumentError, match=problem):
             read_signature(other)
+
+
+def test_a_file_is_verified_by_its_detached_signature(gpg: GnuPG, checker: Checker, tmp_path: Path) -> None:
+    file = tmp_path / "-artifact.jar"  # a name that a program could take for an option
+    file.write_bytes(b"content")
+    keys = keys_of(gpg.public("ours"))
+    for signature, outcome in (
+        (gpg.detach(b"content", "ours"), "verified"),
+        (gpg.detach(b"content", "stranger", "ours", armored=False), "verified"),
+        (gpg.detach(b"other", "ours"), "bad-signature"),
+        (gpg.detach(b"content", "stranger"), "unknown-key"),
+        (b"", "unsigned"),
+        (b"<html>", "malformed"),
+        (gpg.clear_sign(b"content", "ours"), "malformed"),
+    ):
+        checked = verify_file(file, signature, keys, checker)
+        assert checked.outcome.value == outcome
+        assert checked.is_fault is (outcome != "verified")
+        assert (checked.facts.get("key") == gpg.key("ours")) is (outcome == "verified")
