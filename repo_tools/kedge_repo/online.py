@@ -4,6 +4,9 @@ A new snapshot is made when a role's version changed, when the one there is no l
 it is inside its signing period; else it is kept. A timestamp is made each time. It carries the signed field
 ``x-kedge-issued``: the time of issue, which TUF itself does not sign.
 
+A snapshot carries ``x-kedge-former-until``: when the last timestamp that names an earlier one expires. From then on no
+client can ask for what only earlier snapshots name, and :mod:`kedge_repo.publish.prune` may drop it.
+
 Keys that the root before lists may sign as well: while an online key changes, files signed by the old *and* the new key
 hold under both roots, and no client is refused in between.
 
@@ -26,16 +29,16 @@ from tuf.api.metadata import MetaFile, Root, Snapshot, Timestamp
 from kedge.document import format_time
 from kedge.errors import ExpiredError, InputError, Reason, Refusal, ThresholdError
 from kedge.metadata import Parsed, count_signatures, parse, require_threshold
-from kedge_repo.bins import BinStore, bin_delegations, keep_bins
+from kedge_repo.bins import BinIndex, BinStore, bin_delegations, keep_bins
 from kedge_repo.bins.index import bin_file
 from kedge_repo.bins.keep import KeptBins
 from kedge_repo.payload import canonical, file_name, write_metadata
 from kedge_repo.policy import Policy
 from kedge_repo.publickey import fingerprint
-from kedge_repo.signed import SignedMetadata
+from kedge_repo.signed import FORMER_FIELD, SignedMetadata
 from kedge_repo.workspace import Workspace
 
-__all__ = ["ISSUED_FIELD", "Online", "online_keyholders", "sign_online"]
+__all__ = ["ISSUED_FIELD", "Online", "online_due", "online_keyholders", "sign_online"]
 
 ISSUED_FIELD = "x-kedge-issued"
 _COMPACT_ABOVE_BYTES = 16_384  # a snapshot with bins is for machines only
@@ -76,7 +79,7 @@ def sign_online(workspace: Workspace, signers: Sequence[Signer], *, now: datetim
         signed.verify()
         _require_unexpired(signed, now)
         bins = _kept_bins(workspace, signed, policy, signers, now)
-        meta = _meta(signed, bins)
+        meta = _meta(signed, [kept.index for _, kept in bins])
         snapshot = _kept_snapshot(signed, policy, meta, now)
         made = snapshot is None or snapshot.signed.version < at_least
         if snapshot is None or made:
@@ -95,6 +98,42 @@ def sign_online(workspace: Workspace, signers: Sequence[Signer], *, now: datetim
         timestamp=timestamp.signed.version,
         expires=timestamp.signed.expires,
     )
+
+
+def online_due(workspace: Workspace, *, now: datetime) -> str | None:
+    """Why something must be signed online, in words; None where nothing is due.
+
+    Raises:
+        InputError: nothing is signed yet, or the workspace cannot be read.
+    """
+    signed, policy = workspace.signed(), workspace.policy()
+    if signed.timestamp is None or signed.snapshot is None or signed.root is None:
+        return "there is no timestamp yet"
+    for role, parsed in (("timestamp", signed.timestamp), ("snapshot", signed.snapshot)):
+        if now >= parsed.signed.expires - policy.roles[role].signing:
+            return f"the {role} expires on {format_time(parsed.signed.expires)}"
+        if not count_signatures(signed.root.signed, role, parsed).met:
+            return f"the keys of {role} have changed"
+    if signed.timestamp.signed.snapshot_meta.version != signed.snapshot.signed.version:
+        return "the timestamp names another snapshot"
+    for role, delegation in bin_delegations(signed, policy).items():
+        index = BinStore(workspace=workspace, role=role).index()
+        if index is None or index.delegation_sha256 != delegation.sha256:
+            return f"the bins of {role} are not signed as it asks now"
+        if index.first_expiry() <= now + delegation.policy.signing:
+            return f"bins of {role} expire on {format_time(index.first_expiry())}"
+    listed = {name: entry.version for name, entry in signed.snapshot.signed.meta.items()}
+    changed = [
+        name
+        for name, entry in _meta(signed, _indexes(workspace, signed, policy)).items()
+        if listed.get(name) != entry.version
+    ]
+    return f"{changed[0].removesuffix('.json')} has changed" if changed else None
+
+
+def _indexes(workspace: Workspace, signed: SignedMetadata, policy: Policy) -> list[BinIndex]:
+    indexes = (BinStore(workspace=workspace, role=role).index() for role in bin_delegations(signed, policy))
+    return [index for index in indexes if index is not None]
 
 
 def online_keyholders(workspace: Workspace) -> tuple[str, ...]:
@@ -129,14 +168,14 @@ def _kept_bins(
     return [(store, keep_bins(store, delegation, signers, now=now)) for store, delegation in stores]
 
 
-def _meta(signed: SignedMetadata, bins: Sequence[tuple[BinStore, KeptBins]]) -> dict[str, MetaFile]:
+def _meta(signed: SignedMetadata, bins: Sequence[BinIndex]) -> dict[str, MetaFile]:
     roles = {name: parsed for name, parsed in signed.everything().items() if name not in _NOT_IN_SNAPSHOT}
     meta = {
         f"{name}.json": MetaFile.from_data(parsed.signed.version, parsed.data, ["sha256"])
         for name, parsed in roles.items()
     }
-    for _, kept in bins:
-        meta.update((f"{name}.json", MetaFile(version)) for name, version in kept.index.listed())
+    for index in bins:
+        meta.update((f"{name}.json", MetaFile(version)) for name, version in index.listed())
     return meta
 
 
@@ -152,7 +191,10 @@ def _kept_snapshot(
     current = held.signed.meta == meta
     signing_due = now >= held.signed.expires - policy.roles["snapshot"].signing
     counted = count_signatures(signed.root.signed, "snapshot", held).met
-    return held if current and counted and not signing_due else None
+    # The last timestamp that names a snapshot lasts longest, so that the next snapshot can say how long that is.
+    last = signed.timestamp
+    longest = last is None or last.signed.expires <= now.replace(microsecond=0) + policy.roles["timestamp"].expiry
+    return held if current and counted and longest and not signing_due else None
 
 
 def _new_snapshot(
@@ -165,11 +207,18 @@ def _new_snapshot(
 ) -> Parsed[Snapshot]:
     version = max(at_least, signed.snapshot.signed.version + 1 if signed.snapshot else 1)
     expires = now.replace(microsecond=0) + policy.roles["snapshot"].expiry
-    snapshot = Snapshot(version=version, expires=expires, meta=meta)
+    snapshot = Snapshot(version=version, expires=expires, meta=meta, unrecognized_fields=_former(signed))
     data = _sign(signed, snapshot, signers)
     parsed = parse(data, Snapshot, file=file_name("snapshot", version))
     require_threshold(_root(signed), "snapshot", parsed)
     return parsed
+
+
+def _former(signed: SignedMetadata) -> dict[str, Any]:
+    """Until when a client may hold a timestamp that names an earlier snapshot."""
+    times = [format_time(signed.timestamp.signed.expires)] if signed.timestamp is not None else []
+    held = signed.snapshot.signed.unrecognized_fields.get(FORMER_FIELD) if signed.snapshot is not None else None
+    return {FORMER_FIELD: max([*times, *([held] if isinstance(held, str) else [])])} if times else {}
 
 
 def _new_timestamp(

@@ -19,7 +19,10 @@ from kedge.errors import Reason, Refusal, VerificationError
 from kedge.metadata import Parsed, require_threshold
 from kedge_repo.payload import digest
 
-__all__ = ["SignedMetadata", "delegated_roles", "verify_roots"]
+__all__ = ["FORMER_FIELD", "SignedMetadata", "delegated_roles", "verify_roots"]
+
+FORMER_FIELD = "x-kedge-former-until"
+"""In a snapshot: when the last timestamp that names an earlier snapshot expires."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -158,6 +158,16 @@ class Workspace:
             timestamp=self._parsed("timestamp.json", Timestamp) if online and self._has("timestamp.json") else None,
         )
 
+    def timestamp(self) -> Parsed[Timestamp]:
+        """The newest timestamp.
+
+        Raises:
+            InputError: it is not there, or malformed.
+        """
+        if not self._has("timestamp.json"):
+            raise InputError("metadata/timestamp.json: is missing", hint="sign it with kedge-repo online")
+        return self._parsed("timestamp.json", Timestamp)
+
     def target(self, path: str) -> bytes:
         """The bytes of a target.
 
@@ -192,6 +202,14 @@ class Workspace:
                 raise InputError(
                     f"metadata/{file}: holds other bytes than this event; versions are never overwritten"
                 ) from error
+
+    def adopt_snapshot(self, file: str, data: bytes) -> None:
+        """Keep the snapshot that is published, in the place of one of ours that never was; the lock must be held.
+
+        Raises:
+            StoreError: the disk refused.
+        """
+        disk.replace(self.root / "metadata" / file, data)
 
     def write_timestamp(self, data: bytes) -> None:
         """Replace ``timestamp.json``; the lock must be held.

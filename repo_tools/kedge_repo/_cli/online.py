@@ -1,12 +1,19 @@
-"""``kedge-repo online``: sign snapshot and timestamp."""
+"""``kedge-repo online``: sign snapshot and timestamp; as a job, when it is due, with what follows from it."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from securesystemslib.signer import Signer
 
 from kedge.document import format_time
+from kedge.errors import InputError, KedgeError
+from kedge_repo import disk
 from kedge_repo._cli.options import (
     AllowUnencrypted,
     PassphraseFd,
@@ -17,8 +24,13 @@ from kedge_repo._cli.options import (
     protection_of,
 )
 from kedge_repo._cli.output import answer, say
+from kedge_repo._cli.publish import write_log
 from kedge_repo.online import online_keyholders, sign_online
+from kedge_repo.publish.destination import Destination
+from kedge_repo.publish.open import destinations_of
 from kedge_repo.signers import open_keyholders, open_signer
+from kedge_repo.upkeep import Upkeep, keep_online, metrics
+from kedge_repo.workspace import Workspace
 
 __all__ = ["online"]
 
@@ -34,18 +46,36 @@ def online(
             "--at-least", metavar="N", min=1, max=999_999_999, help="The lowest version: above what a thief has taken."
         ),
     ] = 1,
+    job: Annotated[
+        bool, typer.Option("--job", help="Sign only what is due, publish it, and try again what fails.")
+    ] = False,
+    metrics_file: Annotated[
+        Path | None, typer.Option("--metrics", metavar="FILE", help="With --job: write how it went, for Prometheus.")
+    ] = None,
     passphrase_fd: PassphraseFd = None,
     unencrypted: AllowUnencrypted = False,
     folder: WorkspaceFolder = None,
 ) -> None:
-    """Sign a timestamp, and a snapshot where something changed, with the online keys."""
+    """Sign a timestamp, and a snapshot where something changed, with the online keys; and bins that need it."""
     workspace = open_workspace(folder)
+    if metrics_file is not None and not job:
+        raise InputError("online: --metrics goes with --job")
     secret, protection = passphrase_source(passphrase_fd), protection_of(unencrypted)
-    if key:
-        signers = tuple(open_signer(uri, secret, protection=protection) for uri in key)
-    else:
-        signers = open_keyholders(workspace, online_keyholders(workspace), secret, protection=protection)
-    made = sign_online(workspace, signers, now=present(), at_least=at_least)
+
+    def signers() -> tuple[Signer, ...]:
+        if key:
+            return tuple(open_signer(uri, secret, protection=protection) for uri in key)
+        return open_keyholders(workspace, online_keyholders(workspace), secret, protection=protection)
+
+    if job:
+        _run_job(
+            workspace,
+            signers,
+            metrics_file,
+            log=lambda places: write_log(workspace, places, now=present(), secret=secret, protection=protection),
+        )
+        return
+    made = sign_online(workspace, signers(), now=present(), at_least=at_least)
     if made.bins:
         say(f"{made.bins} bins signed again")
     if made.bins_due:
@@ -54,3 +84,30 @@ def online(
         f"snapshot version {made.snapshot} ({'new' if made.snapshot_is_new else 'kept'})",
         f"timestamp version {made.timestamp}, valid until {format_time(made.expires)}",
     )
+
+
+def _run_job(
+    workspace: Workspace,
+    signers: Callable[[], tuple[Signer, ...]],
+    metrics_file: Path | None,
+    *,
+    log: Callable[[Sequence[Destination]], None],
+) -> None:
+    started = present()
+    try:
+        places = destinations_of(workspace)
+        done = keep_online(workspace, signers(), places, now=present, pause=time.sleep, before=log)
+    except KedgeError as error:
+        _write_metrics(metrics_file, None, error, started)
+        raise
+    _write_metrics(metrics_file, done, None, started)
+    if done.adopted:
+        say("took up what is published")
+    say("nothing due" if done.due is None else f"signed, for {done.due}")
+    say(*(f"published to {place}" for place in done.published))
+    answer(f"timestamp version {done.timestamp}, valid until {format_time(done.expires)}")
+
+
+def _write_metrics(file: Path | None, done: Upkeep | None, error: KedgeError | None, started: datetime) -> None:
+    if file is not None:
+        disk.replace(file, metrics(done, error, started=started))

@@ -1,7 +1,7 @@
 """Whether a client that looks a path up comes to the role that is to hold it.
 
-What ``targets`` delegates by plain path patterns is put into two regular expressions, for there may be millions of
-paths to ask about. They say what TUF says (§4.5): a pattern has as many parts as the path, and ``*`` stands for
+What ``targets`` delegates by plain path patterns is put into one regular expression, for there may be millions of
+paths to ask about. It says what TUF says (§4.5): a pattern has as many parts as the path, and ``*`` stands for
 anything in one of them.
 """
 
@@ -26,12 +26,13 @@ def belonging(batches: Iterable[Batch], targets: Targets, role: str) -> Iterator
     """
     belongs = _rule(targets, role)
     for batch in batches:
-        for _, path in batch:
-            if not belongs(path):
-                raise InputError(
-                    f"target {path.decode()}: targets version {targets.version} leads no client for it to {role}",
-                    hint=f"name the paths that belong to {role} with kedge-repo delegate {role} --path PATTERN",
-                )
+        paths = [path for _, path in batch]
+        if not all(map(belongs, paths)):
+            path = next(path for path in paths if not belongs(path))
+            raise InputError(
+                f"target {path.decode()}: targets version {targets.version} leads no client for it to {role}",
+                hint=f"name the paths that belong to {role} with kedge-repo delegate {role} --path PATTERN",
+            )
         yield batch
 
 
@@ -40,11 +41,9 @@ def _rule(targets: Targets, role: str) -> Callable[[bytes], object]:
     listed = (delegations.roles if delegations is not None else None) or {}
     before = list(listed)[: list(listed).index(role)] if role in listed else []
     own, earlier = _pattern([listed[role]] if role in listed else []), _pattern([listed[name] for name in before])
-    if delegations is None or own is None or earlier is None:
+    if own is None or earlier is None:
         return lambda path: _asked(targets, path.decode()) == role
-    if not before:
-        return own.fullmatch
-    return lambda path: own.fullmatch(path) and not earlier.fullmatch(path)
+    return re.compile(rb"(?!(?:%b)\Z)(?:%b)" % (earlier, own)).fullmatch
 
 
 def _asked(targets: Targets, path: str) -> str:
@@ -52,11 +51,11 @@ def _asked(targets: Targets, path: str) -> str:
     return next((name for name, _ in delegations.get_roles_for_target(path)), "") if delegations is not None else ""
 
 
-def _pattern(roles: Iterable[DelegatedRole]) -> re.Pattern[bytes] | None:
+def _pattern(roles: Iterable[DelegatedRole]) -> bytes | None:
     """All that ``roles`` are delegated; None where it takes more than ``*`` to say it."""
     texts: list[str] = []
     for role in roles:
         if role.paths is None or any(set(path) & set("?[") for path in role.paths):
             return None
         texts += [re.escape(path).replace(r"\*", "[^/]*") for path in role.paths]
-    return re.compile("|".join(texts).encode() if texts else b"(?!)")
+    return "|".join(texts).encode() if texts else b"(?!)"

@@ -36,7 +36,7 @@ def bin_payload(lines: Iterable[bytes], *, version: int, expires: datetime) -> b
     return b'{"_type":"targets","expires":"%b","spec_version":"%b","targets":{%b},"version":%d}' % (
         format_time(expires).encode(),
         _SPEC_VERSION,
-        b",".join([_entry(line) for line in lines]),
+        b",".join(_entries(lines)),
         version,
     )
 
@@ -63,15 +63,12 @@ def read_bin(data: bytes, *, name: str, file: str, delegator: Targets) -> HeldBi
     return HeldBin(version=parsed.signed.version, expires=parsed.signed.expires, lines=sorted(lines))
 
 
-def _entry(line: bytes) -> bytes:
-    path, length, sha256 = line.split(b" ", 2)
-    if len(sha256) == _SHA256_DIGITS:
-        return b'"%b":{"hashes":{"sha256":"%b"},"length":%b}' % (path, sha256, length)
-    sha256, _, custom = sha256.partition(b" ")
-    return b'"%b":{"custom":%b,"hashes":{"sha256":"%b"},"length":%b}' % (path, custom, sha256, length)
-
-
-_SHA256_DIGITS = 64
+def _entries(lines: Iterable[bytes]) -> list[bytes]:
+    return [
+        b'"%b":{"hashes":{"sha256":"%b"},"length":%b}' % (parts[0], parts[2], parts[1]) if len(parts) == 3
+        else b'"%b":{"custom":%b,"hashes":{"sha256":"%b"},"length":%b}' % (parts[0], parts[3], parts[2], parts[1])
+        for parts in [line.split(b" ", 3) for line in lines]
+    ]  # fmt: skip
 
 
 def _line(path: str, entry: dict[str, object]) -> bytes:

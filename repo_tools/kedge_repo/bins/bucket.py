@@ -75,8 +75,7 @@ class Buckets:
         for run in self.runs:
             found += run.lines(number)
         found.sort()
-        paths = {path_of(line) for line in found}
-        if len(paths) == len(found):
+        if len({line.partition(b" ")[0] for line in found}) == len(found):
             return found
         unique = sorted(set(found))
         for line, after in pairwise(unique):

@@ -13,12 +13,13 @@ from kedge.errors import InputError
 __all__ = [
     "CHECKPOINT_PATH",
     "TIMESTAMP_PATH",
+    "BehindError",
     "Destination",
     "Held",
     "Overlay",
+    "TakenError",
     "cache_control",
     "content_type",
-    "ours_is_behind",
 ]
 
 TIMESTAMP_PATH = "metadata/timestamp.json"
@@ -109,9 +110,23 @@ def cache_control(path: str) -> str:
     return "public, max-age=31536000, immutable"
 
 
-def ours_is_behind(place: str, problem: str) -> InputError:
-    """The error of the publisher who comes second."""
-    return InputError(
-        f"{place}: {problem}: somebody else has published",
-        hint="bring the workspace up to date (git pull, kedge-repo publish adopt), sign online, and publish again",
-    )
+class BehindError(InputError):
+    """The publisher came second: what is published is not what this workspace was signed on."""
+
+    def __init__(self, place: str, problem: str) -> None:
+        super().__init__(
+            f"{place}: {problem}: somebody else has published",
+            hint="bring the workspace up to date (git pull, kedge-repo publish adopt), sign online, and publish again",
+        )
+
+
+class TakenError(InputError):
+    """A name that never changes is taken by other bytes; ``path`` is the file's."""
+
+    def __init__(self, place: str, path: str) -> None:
+        super().__init__(
+            f"{place}: holds other bytes than this workspace; published files never change",
+            hint="where a publication was cut off and its workspace lost, or a thief took the name: sign another "
+            "version, with kedge-repo online --at-least N for a snapshot",
+        )
+        self.path = path

@@ -8,7 +8,7 @@ that a destination does not have.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
@@ -54,17 +54,19 @@ class PublishedFiles:
         top = {**self.immutable, **self.root_files, TIMESTAMP_PATH: self.timestamp}
         return _WithBins(top, self.bins) if self.bins else top
 
-    def contents(self, there: Mapping[str, int]) -> Iterator[tuple[str, bytes]]:
-        """Path and bytes of the immutable files, in order; of bins those that are not ``there`` in this version.
+    def contents(self, there: Mapping[str, int]) -> Iterator[Iterable[tuple[str, bytes]]]:
+        """Path and bytes of the immutable files, in groups that follow one another; inside one any order will do.
+
+        Of bins there are those that are not ``there`` in this version.
 
         Raises:
             InputError: a bin, or a target of one, cannot be read or is not what was signed.
             VerificationError: a bin is not signed as its delegation asks.
         """
-        yield from (item for item in self.immutable.items() if item[0].startswith("targets/"))
-        yield from chain.from_iterable(bins.changed_targets(there) for bins in self.bins)
-        yield from chain.from_iterable(bins.changed(there) for bins in self.bins)
-        yield from (item for item in self.immutable.items() if not item[0].startswith("targets/"))
+        yield [item for item in self.immutable.items() if item[0].startswith("targets/")]
+        yield from (bins.changed_targets(there) for bins in self.bins)
+        yield from (bins.changed(there) for bins in self.bins)
+        yield from ([item] for item in self.immutable.items() if not item[0].startswith("targets/"))
 
     def samples(self) -> tuple[str, ...]:
         """Some paths in the bins, to be looked up."""

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from kedge.errors import InputError
 from kedge_repo.logwriter import LogFiles, LogWriter
-from kedge_repo.publish.destination import CHECKPOINT_PATH, Destination, ours_is_behind
+from kedge_repo.publish.destination import CHECKPOINT_PATH, BehindError, Destination
 from kedge_repo.publish.files import collect_files
 from kedge_repo.witness import PAUSE_S, Post
 from kedge_repo.workspace import Workspace
@@ -64,4 +64,4 @@ def _write_renewed(place: Destination, log: LogFiles) -> None:
     for path, data in {CHECKPOINT_PATH: log.checkpoint or b"", **log.proofs}.items():
         held = place.read(path)
         if (held is None or held.data != data) and not place.replace(path, data, held):
-            raise ours_is_behind(place.place(path), "has changed meanwhile")
+            raise BehindError(place.place(path), "has changed meanwhile")

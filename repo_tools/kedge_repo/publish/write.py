@@ -15,16 +15,18 @@ this workspace is left alone. Of two publishers who begin at the same timestamp 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from itertools import islice
 
 from tuf.api.metadata import Root, Timestamp
 
 from kedge.errors import InputError, VerificationError
 from kedge.metadata import count_signatures, parse
-from kedge_repo.publish.destination import Destination, Held, Overlay, ours_is_behind
+from kedge_repo.publish.destination import BehindError, Destination, Held, Overlay, TakenError
 from kedge_repo.publish.files import TIMESTAMP_PATH, PublishedFiles
 from kedge_repo.publish.present import listed_at
 from kedge_repo.publish.replay import read_with_kedge
@@ -63,9 +65,8 @@ def write_to(
         there = _check_not_behind(files, destination, present) if present is not None else set()
         order = _order(files, destination, present, new_roots, now)
         writer = _Writer(destination, present, dry_run=dry_run)
-        for path, data in files.contents(listed_at(destination, present)):
-            if path not in there:
-                writer.create(path, data)
+        for group in files.contents(listed_at(destination, present)):
+            writer.create_all((path, data) for path, data in group if path not in there)
         if order is _Order.TIMESTAMP_FIRST:
             writer.timestamp(files.timestamp)
         for path, data in new_roots.items():
@@ -80,6 +81,9 @@ def write_to(
     )
 
 
+_AT_ONCE = 16
+
+
 class _Writer:
     """Writes one file after the other, and notes which were new."""
 
@@ -90,16 +94,26 @@ class _Writer:
         self.written: list[str] = []
 
     def create(self, path: str, data: bytes) -> None:
-        if self._dry_run:
-            there = self._destination.read(path)
-        elif self._destination.create(path, data):
-            there = None
-        else:
-            there = self._destination.read(path)
-        if there is None:
+        if self._create(path, data):
             self.written.append(path)
-        elif there.data != data:
-            raise _other_bytes(self._destination.place(path))
+
+    def create_all(self, files: Iterable[tuple[str, bytes]]) -> None:
+        """Create files that may become visible in any order: where there are many, several at a time."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            rest = iter(files)
+            while some := list(islice(rest, _AT_ONCE * 4)):
+                paths, contents = zip(*some, strict=True)
+                several = pool.map if len(some) > _AT_ONCE else map
+                for path, new in zip(paths, several(self._create, paths, contents), strict=True):
+                    self.written += [path] if new else []
+
+    def _create(self, path: str, data: bytes) -> bool:
+        if not self._dry_run and self._destination.create(path, data):
+            return True
+        there = self._destination.read(path)
+        if there is not None and there.data != data:
+            raise TakenError(self._destination.place(path), path)
+        return there is None
 
     def timestamp(self, data: bytes) -> None:
         if TIMESTAMP_PATH in self.written or (self._present is not None and self._present.data == data):
@@ -108,7 +122,7 @@ class _Writer:
             there = self._destination.read(TIMESTAMP_PATH)
             if there is None or there.data != data:  # else an answer was lost, and it was we who wrote it
                 place = self._destination.place(TIMESTAMP_PATH)
-                raise ours_is_behind(place, "has changed while the files before it were written")
+                raise BehindError(place, "has changed while the files before it were written")
         self.written.append(TIMESTAMP_PATH)
 
 
@@ -148,7 +162,7 @@ def _new_roots(files: PublishedFiles, destination: Destination) -> dict[str, byt
         if held is None:
             new[path] = data
         elif held.data != data:
-            raise _other_bytes(destination.place(path))
+            raise TakenError(destination.place(path), path)
     following = f"metadata/{len(files.roots) + 1}.root.json"
     if destination.read(following) is not None:
         raise InputError(
@@ -173,20 +187,12 @@ def _check_not_behind(files: PublishedFiles, destination: Destination, present: 
     if not count_signatures(root.signed, Timestamp.type, parsed).met:
         version = 0
     if version > files.timestamp_version or (version == files.timestamp_version and present.data != files.timestamp):
-        raise ours_is_behind(place, f"is version {version}, and this workspace's is {files.timestamp_version}")
+        raise BehindError(place, f"is version {version}, and this workspace's is {files.timestamp_version}")
     there: set[str] = set()
     for path, data in files.immutable.items():
         held = destination.read(path)
         if held is not None and held.data != data:
-            raise _other_bytes(destination.place(path))
+            raise TakenError(destination.place(path), path)
         if held is not None:
             there.add(path)
     return there
-
-
-def _other_bytes(place: str) -> InputError:
-    return InputError(
-        f"{place}: holds other bytes than this workspace; published files never change",
-        hint="where a publication was cut off and its workspace lost, or a thief took the name: sign a new version, "
-        "with kedge-repo online --at-least N for a snapshot",
-    )
