@@ -8,9 +8,10 @@ from pathlib import Path
 
 from kedge.errors import KedgeError
 from kedge.findings import Severity
-from kedge_repo.audit.archive import Archive, read_archive
+from kedge_repo.audit.archive import Archive
 from kedge_repo.audit.floor import bootstrap_floors
 from kedge_repo.audit.judge import judge
+from kedge_repo.audit.read import read_archive
 from kedge_repo.audit.source import Source
 from kedge_repo.audit.verdict import Audit, AuditFinding, Rule
 from kedge_repo.publish.replay import READERS, Reader

@@ -20,7 +20,7 @@ from kedge.document import format_time
 from kedge.findings import Severity
 from kedge_repo.audit.archive import Archive, Entry, TargetFact
 from kedge_repo.audit.judged import Judged, finding, missing
-from kedge_repo.audit.roles import is_delegated, judge_role
+from kedge_repo.audit.roles import DelegationIndex, judge_role
 from kedge_repo.audit.roots import judge_roots
 from kedge_repo.audit.verdict import AuditFinding, Rule
 
@@ -29,12 +29,12 @@ __all__ = ["judge"]
 
 def judge(archive: Archive, *, floor: int | None, now: datetime) -> Judged:
     """Hold the archive to the rules; ``floor`` is the oldest root from which clients get through, None for nowhere."""
-    judged = Judged()
+    judged, index = Judged(), DelegationIndex(archive)
     judge_roots(archive, floor or 1, judged)
     for role, versions in archive.roles.items():
-        judge_role(archive, role, versions, floor or 1, judged)
+        judge_role(archive, index, role, versions, floor or 1, judged)
     if archive.timestamp is not None:
-        judge_role(archive, Timestamp.type, {0: archive.timestamp}, 1, judged)
+        judge_role(archive, index, Timestamp.type, {0: archive.timestamp}, 1, judged)
         _check_named(archive, judged)
     elif not archive.is_unread("timestamp.json"):
         judged.report(missing("timestamp.json", Timestamp.type, None, "every client asks for it"))
@@ -42,8 +42,10 @@ def judge(archive: Archive, *, floor: int | None, now: datetime) -> Judged:
     for fact in archive.targets:
         if fact.problem is not None:
             judged.report(_target(fact))
+    for bins in archive.bins:
+        judged.findings += bins.findings
     _check_leftovers(archive, judged)
-    _check_expiry(archive, now, judged)
+    _check_expiry(archive, index, now, judged)
     return judged
 
 
@@ -106,11 +108,19 @@ def _check_leftovers(archive: Archive, judged: Judged) -> None:
         judged.report(AuditFinding(rule=Rule.LIMIT, severity=Severity.WARNING, file=archive.source, message=reason))
 
 
-def _check_expiry(archive: Archive, now: datetime, judged: Judged) -> None:
+def _check_expiry(archive: Archive, index: DelegationIndex, now: datetime, judged: Judged) -> None:
     root = archive.newest_root
     current = [archive.roots.get(root.signed.version) if root is not None else None, archive.timestamp]
-    current += [archive.in_force(role) for role in archive.roles if is_delegated(archive, role)]
+    current += [archive.in_force(role) for role in archive.roles if index.leads_to(role)]
     for entry in current:
         if entry is not None and entry.parsed is not None and entry.parsed.signed.is_expired(now):
             text = f"expired on {format_time(entry.parsed.signed.expires)}, and it is judged by {format_time(now)}"
             judged.report(finding(Rule.EXPIRED, Severity.ERROR, entry, text))
+    for bins in archive.bins:
+        if bins.first_expiry is not None and bins.first_expiry <= now:
+            text = f"expired on {format_time(bins.first_expiry)}, the first of the {bins.count} bins of {bins.role}"
+            judged.report(
+                AuditFinding(
+                    rule=Rule.EXPIRED, severity=Severity.ERROR, file=bins.first_file, role=bins.role, message=text
+                )
+            )

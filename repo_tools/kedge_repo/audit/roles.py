@@ -22,14 +22,48 @@ from kedge_repo.audit.judged import Judged, finding, lowered, missing
 from kedge_repo.audit.signatures import check_keys, count, odd_signatures
 from kedge_repo.audit.verdict import Rule
 
-__all__ = ["is_delegated", "judge_role"]
+__all__ = ["DelegationIndex", "judge_role"]
 
 Delegators = list[tuple[str, Parsed[Any]]]
 
+_TOP = frozenset({Targets.type, Snapshot.type, Timestamp.type})
 
-def judge_role(archive: Archive, role: str, versions: Mapping[int, Entry], floor: int, judged: Judged) -> None:
+
+class DelegationIndex:
+    """Who delegates to which role, worked out once: every version that ever did, and whether one does today."""
+
+    def __init__(self, archive: Archive) -> None:
+        """Look through every version of every role in ``archive``."""
+        roots = sorted(archive.roots.items())
+        self._roots = [
+            (f"root version {version}", entry.parsed) for version, entry in roots if entry.parsed is not None
+        ]
+        self._delegators: dict[str, Delegators] = {}
+        self._today: set[str] = set(_TOP)
+        for name, versions in archive.roles.items():
+            in_force = archive.in_force(name)
+            for version, entry in versions.items():
+                if name == Snapshot.type or entry.parsed is None:
+                    continue
+                for role in listed_roles(entry.parsed.signed):
+                    self._delegators.setdefault(role, []).append((f"{name} version {version}", entry.parsed))
+                    if entry is in_force:
+                        self._today.add(role)
+
+    def delegators(self, role: str) -> Delegators:
+        """Every version of every role that delegates to ``role``, oldest first."""
+        return self._roots if role in _TOP else self._delegators.get(role, [])
+
+    def leads_to(self, role: str) -> bool:
+        """Whether clients of today are led to ``role`` by a role that delegates to it."""
+        return role in self._today
+
+
+def judge_role(
+    archive: Archive, index: DelegationIndex, role: str, versions: Mapping[int, Entry], floor: int, judged: Judged
+) -> None:
     """Hold every version of ``role`` to the rules."""
-    delegators = _delegators(archive, role)
+    delegators = index.delegators(role)
     keys = {keyid: key for _, parsed in delegators for keyid, key in _role_keys(parsed.signed, role).items()}
     reached, accepted = 0, False
     for entry in versions.values():
@@ -41,8 +75,8 @@ def judge_role(archive: Archive, role: str, versions: Mapping[int, Entry], floor
         checked: Checked = {}
         counts = [count(delegator.signed, entry, checked, judged.report) for _, delegator in delegators]
         right = tuple(dict.fromkeys(keyid for counted in counts if counted is not None for keyid in counted.keyids))
-        met = {index: counted for index, counted in enumerate(counts) if counted is not None and counted.met}
-        fitting = next((index for index in met if index >= reached), None)
+        met = {position: counted for position, counted in enumerate(counts) if counted is not None and counted.met}
+        fitting = next((position for position in met if position >= reached), None)
         if fitting is not None:
             reached, accepted = fitting, True
         else:
@@ -51,22 +85,9 @@ def judge_role(archive: Archive, role: str, versions: Mapping[int, Entry], floor
             judged.report(odd)
         under = (delegators[fitting][0], met[fitting].threshold) if fitting is not None else None
         judged.remember(parsed, role, right, under)
-    _check_presence(archive, role, versions, judged)
-    _check_today(archive, role, versions, delegators, judged)
-
-
-def is_delegated(archive: Archive, role: str) -> bool:
-    """Whether clients of today are led to ``role`` by a role that delegates to it."""
-    if role in {Targets.type, Snapshot.type, Timestamp.type}:
-        return True
-    snapshot = archive.current(Snapshot.type)
-    listed = snapshot.parsed.signed if snapshot is not None and snapshot.parsed is not None else None
-    delegators = (archive.in_force(name) for name in archive.roles if name != Snapshot.type)
-    return any(
-        role in listed_roles(entry.parsed.signed, listed)
-        for entry in delegators
-        if entry is not None and entry.parsed is not None
-    )
+    if index.leads_to(role):
+        _check_presence(archive, role, versions, judged)
+        _check_today(archive, role, versions, delegators, judged)
 
 
 def _not_signed(entry: Entry, met: Mapping[int, Count], delegators: Delegators, judged: Judged, *, below: bool) -> None:
@@ -86,7 +107,7 @@ def _check_delegated_keys(entry: Entry, parsed: Parsed[Any], judged: Judged) -> 
 
 def _check_presence(archive: Archive, role: str, versions: Mapping[int, Entry], judged: Judged) -> None:
     """Check that the version that clients are led to is there."""
-    if role == Timestamp.type or not is_delegated(archive, role):
+    if role == Timestamp.type:
         return
     named, file = archive.named_version(role), f"{role}.json"
     if named is not None:
@@ -102,7 +123,7 @@ def _check_today(
 ) -> None:
     """Check that what clients get today is signed as the newest delegator asks."""
     current = versions.get(0) if role == Timestamp.type else archive.in_force(role)
-    if current is None or not delegators or not is_delegated(archive, role):
+    if current is None or not delegators:
         return
     name, parsed = delegators[-1]
     counted = count(parsed.signed, current, {}, judged.report)
@@ -110,20 +131,6 @@ def _check_today(
     if counted is not None and not counted.met and not reported:
         text = f"is signed by {len(counted.keyids)} of the {counted.threshold} keys that {name} asks for"
         judged.report(finding(Rule.SIGNATURES, Severity.ERROR, current, text))
-
-
-def _delegators(archive: Archive, role: str) -> Delegators:
-    """Every version of every role that delegates to ``role``, oldest first."""
-    if role in {Targets.type, Snapshot.type, Timestamp.type}:
-        roots = sorted(archive.roots.items())
-        return [(f"root version {version}", entry.parsed) for version, entry in roots if entry.parsed is not None]
-    return [
-        (f"{name} version {version}", entry.parsed)
-        for name, versions in archive.roles.items()
-        if name != Snapshot.type
-        for version, entry in versions.items()
-        if entry.parsed is not None and _role_keys(entry.parsed.signed, role)
-    ]
 
 
 def _role_keys(delegator: Root | Targets, role: str) -> dict[str, Key]:
