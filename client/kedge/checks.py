@@ -26,7 +26,6 @@ from kedge.metadata import (
     SNAPSHOT,
     TARGETS,
     TIMESTAMP,
-    Checked,
     Parsed,
     key_materials,
     parse,
@@ -103,9 +102,8 @@ def accept_root(state: TrustedState, data: bytes) -> TrustedState:
     wanted = state.root.version + 1
     new = parse(data, ROOT, file=f"{wanted}.root.json")
     # §5.3.4 arbitrary software: signed by the threshold of the trusted root, and by its own
-    checked: Checked = {}
-    require_threshold(state.root, ROOT.type, new, checked=checked)
-    require_threshold(new.signed, ROOT.type, new, checked=checked)
+    require_threshold(state.root, ROOT.type, new, checked=new.checked)
+    require_threshold(new.signed, ROOT.type, new, checked=new.checked)
     # §5.3.5 rollback: exactly one version on
     if new.signed.version != wanted:
         raise _version_error(new, ROOT.type, expected=str(wanted))
@@ -238,7 +236,7 @@ def accept_role(
     _check_content(meta, data, file=file, role=role)
     new = parse(data, TARGETS, file=file)
     # §5.6.3 arbitrary software, by the keys of whoever delegates
-    require_threshold(delegator, role, new)
+    require_threshold(delegator, role, new, checked=new.checked)
     # §5.6.4 mix and match: the version that the snapshot names
     if new.signed.version != meta.version:
         raise _version_error(new, role, expected=f"{meta.version}, which the snapshot names")
@@ -257,7 +255,7 @@ def check_held_role(state: TrustedState, role: str, delegator: Root | Targets, f
     meta, held = role_meta(state, role), state.roles[role]
     # §5.6.2 to §5.6.5, for a file that was accepted when the snapshot or the delegator were others
     _check_content(meta, held.data, file=held.file, role=role)
-    require_threshold(delegator, role, held)
+    require_threshold(delegator, role, held, checked=held.checked)
     if held.signed.version != meta.version:
         raise _version_error(held, role, expected=f"{meta.version}, which the snapshot names")
     require_unexpired(held, role, freshness)

@@ -21,6 +21,7 @@ import hashlib
 import json
 import re
 from contextlib import suppress
+from dataclasses import field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
@@ -72,11 +73,16 @@ SNAPSHOT: Final[Kind[Snapshot]] = Kind("snapshot")
 TARGETS: Final[Kind[Targets]] = Kind("targets")
 
 
+Checked: TypeAlias = dict[tuple[str, str, str], bool]
+"""Which signatures over one payload have been checked, and are right: by scheme, the key's material and signature."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed(Generic[T]):
     """One metadata file that has been read, and nothing more: its signatures are not checked yet.
 
-    ``data`` are the bytes as served, ``payload`` the canonical bytes that signatures are over.
+    ``data`` are the bytes as served, ``payload`` the canonical bytes that signatures are over. ``checked`` fills up as
+    its signatures are checked: what is right for one delegator, or once, need not be computed again.
     """
 
     file: str
@@ -84,6 +90,7 @@ class Parsed(Generic[T]):
     payload: bytes
     signed: T
     signatures: dict[str, Signature]
+    checked: Checked = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,10 +130,6 @@ def claimed_version(data: bytes) -> int | None:
         return Fields(load_json(data)).table("signed").integer("version")
     except DocumentError:
         return None
-
-
-Checked: TypeAlias = dict[tuple[str, str, str], bool]
-"""Which signatures over one payload have been checked, and are right: by scheme, the key's material and signature."""
 
 
 def require_threshold(
