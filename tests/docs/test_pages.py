@@ -14,7 +14,7 @@ from conftest import Require
 from docs.pages import Page, matches, play
 from docs.worlds import world_of
 
-PAGES = ("tutorials/maintainer", "tutorials/verifier", "how-to/npm-behind-a-mirror", "how-to/ci")
+PAGES = ("tutorials/maintainer", "tutorials/verifier", "tutorials/airgap", "how-to/npm-behind-a-mirror", "how-to/ci")
 # Their commands are run by other tests, which hold the text of the page to them.
 RUN_ELSEWHERE = ("how-to/corepack-in-docker", "how-to/sign-offline")
 # They tell of several people, tokens or services at once, and are not typed here.
