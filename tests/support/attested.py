@@ -56,6 +56,28 @@ class RealAttestations:
         """What npm answers to ``GET /-/npm/v1/attestations/sigstore@VERSION``."""
         return (self.vectors / "npm" / f"attestations-sigstore@{version}.json").read_bytes()
 
+    @property
+    def pypi_provenance(self) -> bytes:
+        """What PyPI serves as the provenance of pypi_attestations-0.0.19.tar.gz."""
+        return (self.vectors / "pypi" / "pypi_attestations-0.0.19.tar.gz.provenance").read_bytes()
+
+    def pypi_bundle(self) -> dict[str, Any]:
+        """The attestation in it, in the form of a bundle."""
+        attestation = json.loads(self.pypi_provenance)["attestation_bundles"][0]["attestations"][0]
+        material, envelope = attestation["verification_material"], attestation["envelope"]
+        return {
+            "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+            "verificationMaterial": {
+                "certificate": {"rawBytes": material["certificate"]},
+                "tlogEntries": material["transparency_entries"],
+            },
+            "dsseEnvelope": {
+                "payloadType": "application/vnd.in-toto+json",
+                "payload": envelope["statement"],
+                "signatures": [{"sig": envelope["signature"]}],
+            },
+        }
+
     def signature(self) -> dict[str, str]:
         """The real registry signature of sigstore@1.0.0, by the key that npm retired in 2025."""
         vectors = json.loads((self.vectors / "npm" / "registry-signature-vectors.json").read_bytes())

@@ -27,7 +27,7 @@ _RUNNERS = "https://github.com/actions/runner/"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """A build. ``issuer`` vouches for ``signer``, ``repository``, ``commit``, ``workflow`` and ``run``.
+    """A build. ``issuer`` vouches for ``signer``, ``repository``, ``commit``, ``ref``, ``workflow`` and ``run``.
 
     ``builder`` is the build's own word, unless ``backed``. None stands for what nobody says.
     """
@@ -36,6 +36,7 @@ class Build:
     signer: str
     repository: str | None
     commit: str | None
+    ref: str | None
     workflow: str | None
     run: str | None
     builder: str | None
@@ -83,6 +84,7 @@ def read_build(found: SignedStatement) -> Build:
         signer=identity.subject,
         repository=identity.repository,
         commit=identity.commit,
+        ref=identity.ref,
         workflow=identity.workflow,
         run=identity.run,
         builder=said.builder,

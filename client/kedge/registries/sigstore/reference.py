@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from kedge.document import DocumentError, blame_user
@@ -20,7 +21,15 @@ from kedge.registries.sigstore.statement import PAYLOAD_TYPE, Statement
 if TYPE_CHECKING:
     from sigstore.models import TrustedRoot
 
-__all__ = ["CLIENT_TRUST_CONFIG", "SIGNING_CONFIG", "FileSigned", "client_trust_config", "trusted_root", "verify_file"]
+__all__ = [
+    "CLIENT_TRUST_CONFIG",
+    "SIGNING_CONFIG",
+    "FileSigned",
+    "Outcome",
+    "client_trust_config",
+    "trusted_root",
+    "verify_file",
+]
 
 CLIENT_TRUST_CONFIG = "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"
 SIGNING_CONFIG = "application/vnd.dev.sigstore.signingconfig.v0.2+json"
@@ -37,6 +46,13 @@ class FileSigned:
     issuer: str | None
     log_index: int
     predicate_type: str | None
+    version: str
+
+
+class Outcome(StrEnum):
+    """The outcome for one file, in ``--json``: whatever else there could be is a refusal."""
+
+    VERIFIED = "verified"
 
 
 def client_trust_config(document: bytes, signing_config: bytes | None = None) -> str:
@@ -73,6 +89,7 @@ def verify_file(
         StoreError: sigstore-python is not installed, or cannot read the trusted root.
     """
     try:
+        from sigstore import __version__
         from sigstore.errors import Error
         from sigstore.models import Bundle, InvalidBundle
         from sigstore.verify import Verifier, policy
@@ -102,7 +119,13 @@ def verify_file(
         text = f"{name}: sigstore-python refuses: {_first_line(error)}"
         raise VerificationError(text, refusal=Refusal(reason=Reason.BAD_SIGNATURE, file=name)) from error
     index = found.log_entry._inner.log_index  # noqa: SLF001 it has no other name for it
-    return FileSigned(identity=identity, issuer=issuer, log_index=index, predicate_type=predicate_type)
+    return FileSigned(
+        identity=identity,
+        issuer=issuer,
+        log_index=index,
+        predicate_type=predicate_type,
+        version=__version__,
+    )
 
 
 def _require_subject(kind: str, payload: bytes, data: bytes, name: str) -> str:

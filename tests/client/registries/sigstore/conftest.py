@@ -13,6 +13,7 @@ from kedge.keys import KeySet
 from kedge.registries.npm import NPM
 from kedge.registries.sigstore import Sigstore
 from kedge.registries.sigstore.verify import BundleVerifier
+from support.attested import RealAttestations
 
 NOW = datetime(2026, 8, 22, tzinfo=UTC)
 
@@ -45,18 +46,4 @@ def npm_bundles(shared_vectors: Path) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def pypi_bundle(shared_vectors: Path) -> dict[str, Any]:
     """The PEP 740 attestation of a real sdist, in the form of a bundle."""
-    served = json.loads((shared_vectors / "pypi" / "pypi_attestations-0.0.19.tar.gz.provenance").read_bytes())
-    attestation = served["attestation_bundles"][0]["attestations"][0]
-    material, envelope = attestation["verification_material"], attestation["envelope"]
-    return {
-        "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
-        "verificationMaterial": {
-            "certificate": {"rawBytes": material["certificate"]},
-            "tlogEntries": material["transparency_entries"],
-        },
-        "dsseEnvelope": {
-            "payloadType": "application/vnd.in-toto+json",
-            "payload": envelope["statement"],
-            "signatures": [{"sig": envelope["signature"]}],
-        },
-    }
+    return RealAttestations(shared_vectors).pypi_bundle()

@@ -1,0 +1,204 @@
+"""``kedge verify pypi`` and ``kedge verify sigstore`` as processes, with a real sdist and its real attestation."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from architecture import schemas
+from cli.conftest import World
+from cli.shell import Done
+from support.attested import RealAttestations
+from support.server import HostileServer
+
+Require = Callable[[object, str], None]
+
+INSTANCE = "sigstore/acme"
+SDIST = "pypi_attestations-0.0.19.tar.gz"
+SHA256 = "9bb1add04b1b4e182be6b0b80931593f7a291eb49d69b4fd728a5d4cbcdc4bd3"
+PUBLISHER = "https://github.com/trailofbits/pypi-attestations/.github/workflows/release.yml@refs/tags/v0.0.19"
+ISSUER = "https://token.actions.githubusercontent.com"
+POLICY = """
+format = "kedge.provenance/1"
+[[pypi]]
+project = "PyPI.attestations"
+publisher = { kind = "GitHub", repository = "trailofbits/pypi-attestations", workflow = "release.yml" }
+"""
+
+
+@pytest.fixture(scope="session")
+def sdist(require: Require, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real source distribution, by name, from the package registry that pip is set up with."""
+    folder = tmp_path_factory.mktemp("sdist")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
+    done = subprocess.run(
+        [*command, "--dest", folder, "pypi-attestations==0.0.19"], capture_output=True, timeout=120, check=False
+    )
+    require(done.returncode == 0 and (folder / SDIST).is_file(), "pip can download no source distribution")
+    return folder / SDIST
+
+
+@dataclass
+class User:
+    """A user whose anchor carries Sigstore's real trusted root, with the real file and what attests it beside it."""
+
+    world: World
+    folder: Path
+    facts: RealAttestations
+
+    def pypi(self, *options: str | Path, policy: str = POLICY, **environment: str) -> Done:
+        file = self.folder / "provenance.toml"
+        file.write_text(policy)
+        command = ("verify", "pypi", "--provenance-policy", file, "--trusted-root", INSTANCE)
+        return self.world.shell.run(*command, *options, **environment)
+
+    def sigstore(self, *options: str | Path, file: Path | None = None, identity: str = PUBLISHER) -> Done:
+        chosen = ("--bundle", self.folder / "bundle.json", "--identity", identity, "--trusted-root", INSTANCE)
+        return self.world.shell.run("verify", "sigstore", file or self.folder / SDIST, *chosen, *options)
+
+
+@pytest.fixture
+def user(world: World, shared_vectors: Path, sdist: Path) -> User:
+    facts = RealAttestations(shared_vectors)
+    world.repo.add_target(f"{INSTANCE}/trusted_root.json", facts.trusted_root)
+    world.repo.publish()
+    world.publish()
+    world.add_anchor("repo", "--registry", INSTANCE)
+    folder = world.shell.folder / "work"
+    folder.mkdir()
+    shutil.copy(sdist, folder)
+    (folder / f"{SDIST}.provenance").write_bytes(facts.pypi_provenance)
+    (folder / "bundle.json").write_text(json.dumps(facts.pypi_bundle()))
+    return User(world=world, folder=folder, facts=facts)
+
+
+def test_a_real_sdist_is_verified_offline_for_the_publisher_that_is_expected(user: User) -> None:
+    done = user.pypi(user.folder / SDIST, "--provenance", user.folder)
+    assert (done.code, done.err) == (0, "")
+    assert "1 of 1 file verified" in done.out
+    assert "where it was built" in done.out
+    assert "github.com/trailofbits/pypi-attestations" in done.out
+    done = user.pypi(
+        user.folder / SDIST, "--provenance", user.folder, policy=POLICY.replace("release.yml", "other.yml")
+    )
+    assert done.code == 5
+    assert "wrong-publisher" in done.out
+
+
+@pytest.mark.parametrize("columns", [60, 140])
+def test_the_answer_fits_the_terminal(user: User, columns: int) -> None:
+    done = user.pypi(user.folder / SDIST, "--provenance", user.folder, "--all", COLUMNS=str(columns))
+    assert [line for line in done.out.splitlines() if len(line) > columns and " " in line.strip()] == []
+
+
+def test_the_answer_as_json_fits_its_schema(user: User) -> None:
+    answer = json.loads(user.pypi(user.folder / SDIST, "--provenance", user.folder, "--json").out)
+    assert schemas.faults("checklist", answer) == []
+    assert (answer["kind"], answer["counts"]) == ("pypi", {"verified": 1})
+    assert answer["items"][0]["facts"]["build"]["repository"] == "https://github.com/trailofbits/pypi-attestations"
+
+
+class IndexFiles:
+    """An index that lists the file and serves its provenance."""
+
+    def __init__(self, facts: RealAttestations) -> None:
+        page = f'<a href="../../p/{SDIST}#sha256={SHA256}" data-provenance="x">{SDIST}</a>'
+        self.files = {
+            "simple/pypi-attestations/": page.encode(),
+            f"integrity/pypi-attestations/0.0.19/{SDIST}/provenance": facts.pypi_provenance,
+        }
+
+
+def test_a_requirements_file_with_hashes_is_held_against_an_index(user: User) -> None:
+    file = user.folder / "requirements.txt"
+    file.write_text(f"pypi_attestations==0.0.19 \\\n  --hash=sha256:{SHA256}\n")
+    with HostileServer(IndexFiles(user.facts)) as server:
+        done = user.pypi(file, "--index", f"{server.url}/simple")
+        assert (done.code, done.err) == (0, "")
+        assert len(server.paths) == 2
+        more = f"pypi_attestations==0.0.19 --hash=sha256:{'0' * 64}\nother==1.0\n"
+        file.write_text(file.read_text() + more)
+        done = user.pypi(file, "--index", f"{server.url}/simple", "--json")
+    answer = json.loads(done.out)
+    assert (done.code, answer["counts"]) == (5, {"verified": 1, "not-found": 1, "not-bound": 1})
+    assert schemas.faults("checklist", answer) == []
+
+
+def test_a_pylock_names_its_files_itself(user: User) -> None:
+    file = user.folder / "pylock.toml"
+    hashes = f'hashes = {{ sha256 = "{SHA256}" }}'
+    file.write_text(
+        'lock-version = "1.0"\ncreated-by = "x"\n[[packages]]\nname = "pypi-attestations"\nversion = "0.0.19"\n'
+        f'sdist = {{ name = "{SDIST}", {hashes} }}\n'
+    )
+    assert user.pypi(file, "--provenance", user.folder).code == 0
+    file.write_text(file.read_text().replace(SHA256, "0" * 64))
+    done = user.pypi(file, "--provenance", user.folder)
+    assert done.code == 5
+    assert "subject's digest: is sha256 9bb1add0" in done.out
+
+
+def test_a_policy_must_be_given(user: User) -> None:
+    done = user.world.shell.run("verify", "pypi", user.folder / SDIST)
+    assert (done.code, done.out) == (2, "")
+    assert "--provenance-policy" in done.err
+
+
+@pytest.fixture
+def with_sigstore_python(require: Require) -> None:
+    require(find_spec("sigstore"), "sigstore-python is not installed: run make signers")
+
+
+@pytest.mark.usefixtures("with_sigstore_python")
+def test_sigstore_pythons_answer_is_given_by_the_verified_root(user: User) -> None:
+    done = user.sigstore("--issuer", ISSUER)
+    assert (done.code, done.err) == (0, "")
+    assert "verified by   sigstore-python " in done.out
+    assert f"signed by {PUBLISHER}" in done.out
+    answer = json.loads(user.sigstore("--issuer", ISSUER, "--json").out)
+    assert schemas.faults("checklist", answer) == []
+    assert answer["items"][0]["facts"]["predicate_type"] == "https://docs.pypi.org/attestations/publish/v1"
+
+
+@pytest.mark.usefixtures("with_sigstore_python")
+def test_sigstore_python_refuses_another_identity_another_file_and_another_bundle(user: User) -> None:
+    done = user.sigstore(identity=PUBLISHER + "x")
+    assert (done.code, done.out) == (3, "")
+    assert "sigstore-python refuses: " in done.err
+    done = user.sigstore("--issuer", "https://accounts.google.com")
+    assert (done.code, done.out) == (3, "")
+    other = user.folder / "other"
+    other.write_bytes(b"other")
+    done = user.sigstore(file=other)
+    assert (done.code, done.out) == (3, "")
+    assert "its statement is about other files" in done.err
+    (user.folder / "bundle.json").write_text("{}")
+    done = user.sigstore()
+    assert (done.code, done.out) == (2, "")
+    assert "is no bundle that sigstore-python reads" in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.usefixtures("with_sigstore_python")
+def test_s2_a_cached_root_that_was_changed_is_never_used(user: User) -> None:
+    """formats.md §12, s2: sigstore-python's own offline mode would return it."""
+    assert user.sigstore().code == 0
+    held = next(
+        blob
+        for blob in (user.world.shell.state / "repo" / "blobs").rglob("*")
+        if blob.is_file() and blob.read_bytes() == user.facts.trusted_root
+    )
+    held.write_bytes(held.read_bytes().replace(b"sigstore.dev", b"sigstore.bad", 1))
+    shutil.move(user.world.folder, user.world.folder.with_name("gone"))
+    done = user.sigstore()
+    assert (done.code, done.out) == (1, "")
+    shutil.move(user.world.folder.with_name("gone"), user.world.folder)  # the control: it is fetched again
+    assert user.sigstore().code == 0
