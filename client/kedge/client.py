@@ -380,6 +380,10 @@ class TrustClient:
             raise error
         try:
             trust = self.status()
+        except ExpiredError as expired:
+            # Both hold, and the first is the one that says why nothing is answered: it is too old to go on with.
+            text = f"{expired.message}; it could not be refreshed: {error.message}"
+            raise ExpiredError(text, refusal=expired.refusal, hint=error.hint or expired.hint) from error
         except (StoreError, VerificationError):
             # What could not be fetched is what went wrong; that nothing is stored to fall back on follows from it.
             raise error from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 
 from kedge.document import DocumentError
-from kedge.errors import InputError
+from kedge.errors import ExpiredError, FetchError, InputError, StoreError
 from kedge.findings import Severity
 from kedge.keys import KeySet, KeyStatus, TimeBasis
+from kedge.registries.npm.proof import Offline
 from kedge.registries.sigstore import Sigstore
 from kedge.registries.sigstore.usages import CERTIFICATE_LOG, ISSUER, LOG, TIMESTAMPER
 from kedge.registry import NoKeysError, Registry, find_registry
+from kedge.transport import Transport
+from support.world import World
 
 NOW = datetime(2026, 8, 22, tzinfo=UTC)
 REKOR = "wNI9atQGlz+VWfO6LRygH4QUfY/8W4RFwiT5i5WRgB0="
@@ -163,3 +166,40 @@ def test_the_sigstore_python_that_is_installed_reads_it_or_says_so(real: bytes, 
     assert Sigstore().lint(None, parse(real))[-1].rule != "sigstore/unreadable"
     broken = edited(real, lambda d: d["tlogs"][0].update(hashAlgorithm="SHA9"))
     assert "unreadable" in rules(real, broken)
+
+
+class Served:
+    """A repository that carries the real trusted root, and a client that keeps what it was served."""
+
+    def __init__(self, folder: Path, root: bytes) -> None:
+        self.world = World(folder)
+        self.world.repo.add_target("trusted_root.json", root)
+        self.world.repo.publish()
+
+    def keys(self, transport: Transport | None = None) -> KeySet:
+        return self.world.client(transport).registry_keys("sigstore")
+
+
+def test_s2_a_stored_root_that_was_changed_is_fetched_again_or_refused(real: bytes, tmp_path: Path) -> None:
+    """formats.md §12, s2: a cache is verified again each time that it is read."""
+    served = Served(tmp_path, real)
+    assert served.keys().document == real
+    blobs = [path for path in (tmp_path / "blobs").rglob("*") if path.is_file() and path.read_bytes() == real]
+    assert blobs
+    for path in blobs:
+        path.chmod(0o644)
+        path.write_bytes(real.replace(b"rekor.sigstore.dev", b"rekor.sigstore.bad", 1))
+    with pytest.raises((FetchError, StoreError)):
+        served.keys(Offline())
+    assert served.keys().document == real  # the control: with the repository there it is whole again
+
+
+def test_s3_a_root_whose_trust_has_expired_is_not_given_offline(real: bytes, tmp_path: Path) -> None:
+    """formats.md §12, s3: too old is a refusal of its own, with an exit status of its own."""
+    served = Served(tmp_path, real)
+    served.keys()
+    assert served.keys(Offline()).document == real  # the control: until then what is stored answers
+    served.world.clock.advance(timedelta(days=400))
+    with pytest.raises(ExpiredError) as caught:
+        served.keys(Offline())
+    assert caught.value.exit_code == 4
