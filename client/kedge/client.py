@@ -88,7 +88,7 @@ class TrustClient:
         self._lock = lock
         self._hold_back = hold_back
         self._answering: _Answering | None = None
-        self._log: KeyLog | None = None
+        self.key_log: KeyLog | None = None
 
     def refresh(self) -> Trust:
         """Bring the trusted metadata up to date, and say how far trust reaches.
@@ -102,7 +102,7 @@ class TrustClient:
         session, freshness, deadline = self._open(), self._freshness(), Deadline(self._timeout_s)
         # The first questions do not depend on what the stored files say: they are under way while those are verified.
         first = workflow.opening(session.held_root_version, self._limits, cold=session.is_cold)
-        ahead = (*first, *self._log.ahead) if self._log is not None else first
+        ahead = (*first, *self.key_log.ahead) if self.key_log is not None else first
         self._reach().begin(ahead if self._limits.root_window else (), deadline)
         state = self._restored(session)
         steps = workflow.refresh(
@@ -114,9 +114,9 @@ class TrustClient:
         )
         try:
             state = self._run(steps, session, deadline)
-            if self._log is not None:
+            if self.key_log is not None:
                 download = partial(self._run, session=session, deadline=deadline)
-                state = self._log.follow(state, self._reach(), deadline, download)
+                state = self.key_log.follow(state, self._reach(), deadline, download)
         except FetchError as error:
             return self._fall_back(error)
         freshness = freshness.above(state.floors)
@@ -146,8 +146,8 @@ class TrustClient:
         check(Phase.SNAPSHOT, state)
         freshness = freshness.above(state.floors)
         checks.require_fresh(state, freshness)
-        if self._log is not None:
-            self._log.recall(state)
+        if self.key_log is not None:
+            self.key_log.recall(state)
         return self._answer(session, state, freshness, refreshed=False)
 
     def registry_keys(self, registry: str) -> KeySet:
@@ -172,8 +172,8 @@ class TrustClient:
         except VerificationError as error:
             raise error.served_by(self.trust.source or "the stored state") from error
         with self._withholding():
-            if self._log is not None:
-                self._log.prove_keys(keys, self._reach(), Deadline(self._timeout_s))
+            if self.key_log is not None:
+                self.key_log.prove_keys(keys, self._reach(), Deadline(self._timeout_s))
         self._keep()
         return keys
 
@@ -232,8 +232,8 @@ class TrustClient:
         deadline = Deadline(self._timeout_s)
         with self._withholding():
             state = self._run(steps(now.state, now.freshness), now.session, deadline)
-            if self._log is not None:
-                self._log.prove_state(state, self._reach(), deadline)
+            if self.key_log is not None:
+                self.key_log.prove_state(state, self._reach(), deadline)
         self._answering = replace(now, state=state)
         self._keep()
         return state
@@ -247,8 +247,8 @@ class TrustClient:
         if self._as_of is not None:
             raise InputError("nothing is kept of an answer as of another time than now")
         now = self._ready()
-        if self._log is not None:
-            self._log.keep_all()
+        if self.key_log is not None:
+            self.key_log.keep_all()
         now.session.keep_all(now.state)
 
     def close(self) -> None:
@@ -299,13 +299,13 @@ class TrustClient:
         deadline = Deadline(self._timeout_s)
         with self._withholding():
             found = self._run(workflow.find(now.state, path, now.freshness, limits=self._limits), now.session, deadline)
-            if self._log is not None:
-                self._log.prove_state(found.state, self._reach(), deadline)
+            if self.key_log is not None:
+                self.key_log.prove_state(found.state, self._reach(), deadline)
             data = self._run(workflow.download(found), now.session, deadline)
         expires = found.state.roles[found.role].signed.expires
         trust = self._judged_again(now, found.state, now.freshness, min(now.trust.valid_until, expires))
         self._answering = replace(now, state=found.state, trust=trust)
-        if self._log is None:
+        if self.key_log is None:
             self._keep()
         custom = found.target.custom
         return Target(
@@ -317,8 +317,8 @@ class TrustClient:
         )
 
     def _keep(self) -> None:
-        if self._log is not None:
-            self._log.commit()
+        if self.key_log is not None:
+            self.key_log.commit()
         if self._answering is not None and self._answering.session.has_news:
             self._answering.session.commit(self._answering.state)
 
@@ -328,19 +328,19 @@ class TrustClient:
         try:
             yield
         except BaseException:
-            if self._log is not None and self._log.withholds:
+            if self.key_log is not None and self.key_log.withholds:
                 self._answering = None
             raise
 
     def _open(self) -> Session:
         self._answering = None
         keep = self._as_of is None and not self._hold_back
-        self._log = None
+        self.key_log = None
         if self.anchor.transparency is not Transparency.OFF:
             from kedge.transparency import KeyLog  # only who asks for a log pays for it
 
-            self._log = KeyLog(self.anchor, self._store, keep=keep, as_of=self._as_of is not None)
-        withhold = self._log is not None and self._log.withholds
+            self.key_log = KeyLog(self.anchor, self._store, keep=keep, as_of=self._as_of is not None)
+        withhold = self.key_log is not None and self.key_log.withholds
         return Session(self.anchor, self._store, keep=keep, withhold=withhold)
 
     def _freshness(self) -> Freshness:
@@ -390,7 +390,7 @@ class TrustClient:
         return self._amend(trust, f"not refreshed: {error.message}")
 
     def _answer(self, session: Session, state: TrustedState, freshness: Freshness, *, refreshed: bool) -> Trust:
-        log_warnings = self._log.warnings if self._log is not None else ()
+        log_warnings = self.key_log.warnings if self.key_log is not None else ()
         behind = clock_warning(freshness, self._clock.now(), self._lock, self.anchor.name)
         notices = self._transport.notices if refreshed and self._transport is not None else ()
         trust = trust_of(
@@ -400,7 +400,7 @@ class TrustClient:
             freshness,
             refreshed=refreshed,
             warnings=(*behind, *notices, *log_warnings),
-            log=self._log.state if self._log is not None else None,
+            log=self.key_log.state if self.key_log is not None else None,
         )
         self._answering = _Answering(session, state, freshness, trust)
         return trust

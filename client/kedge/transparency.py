@@ -28,9 +28,11 @@ from kedge.checks import raise_time
 from kedge.document import DocumentError, blame_served, blame_user
 from kedge.durable import blaming, locked, make_folder, read_file, write_file
 from kedge.errors import FetchError, Reason, Refusal, StoreError, VerificationError
-from kedge.keylog.follow import CHECKPOINT, Head, Wanted, follow, prove, recall
+from kedge.keylog.checkpoint import Witnessed
+from kedge.keylog.follow import CHECKPOINT, Head, Wanted, fetch_entries, follow, prove, recall
 from kedge.keylog.leaf import RoleLeaf, RootLeaf, document_leaf
 from kedge.keylog.policy import POLICY_TARGET, LogPolicy
+from kedge.keylog.replay import check_complete
 from kedge.keylog.view import View
 from kedge.keys import KeySet
 from kedge.state import TrustedState, sha256_hex
@@ -152,6 +154,20 @@ class KeyLog:
             if self._head is not None:
                 leaf = Wanted(document_leaf(keys).to_bytes(), f"the key document {keys.target} ({keys.sha256[:16]}…)")
                 self._head = _run(prove(self._head, [leaf]), partial(_ask, transport, deadline))
+
+    def read_all(self, transport: Transport, deadline: Deadline) -> tuple[Witnessed, list[bytes]]:
+        """Get every entry of the log at the checkpoint that was followed to; they make its root hash.
+
+        Raises:
+            VerificationError: they do not, so something was left out or changed.
+            FetchError: they cannot be had, or no log was followed.
+        """
+        if self._head is None:
+            raise FetchError("no log was followed", hint="run a refresh while the repository can be reached")
+        witnessed = self._head.witnessed
+        entries = _run(fetch_entries(witnessed.size), partial(_ask, transport, deadline))
+        check_complete(entries, witnessed)
+        return witnessed, entries
 
     def commit(self) -> None:
         """Write down how far the log was followed; that it failed is said among the warnings."""

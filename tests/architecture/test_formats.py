@@ -29,6 +29,7 @@ from kedge.document import DocumentError
 from kedge.keylog.view import View
 from kedge.lockfile import Lock
 from kedge.memory import read_record
+from kedge.monitor import Expectation, read_seen
 from kedge.registries.hex import Hex
 from kedge.registries.npm import NPM
 from kedge.state import StateRecord
@@ -161,6 +162,8 @@ FORMATS: dict[str, Format] = {
         read=read_floors,
         beyond={r"^cannot be read$": "a pattern does not know how many days a month has"},
     ),
+    "monitored": Format(example=EXAMPLES["monitored"], read=read_seen, beyond={}),
+    "expect": Format(example=EXAMPLES["expect"], read=Expectation.from_toml, write=as_toml, beyond={}),
     "memory": Format(
         example=EXAMPLES["memory"],
         read=read_record,

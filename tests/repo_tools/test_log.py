@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import metamorphic_log
@@ -29,6 +26,7 @@ from kedge_repo.logwriter import verifier_key
 from kedge_repo.witness import Answer, HttpPost, Question, ask_witnesses
 from repo_tools.ceremony import NPM, contents
 from support.logged import NAMES, ORIGIN, Logged, Witnesses
+from support.witness import serving
 
 OTHER_KEYS = (
     b'{"keys":[{"keyId":"k","keyUsage":"npm:signatures","publicKey":{"rawBytes":"eA==","keyDetails":"FUTURE"}}]}'
@@ -285,30 +283,6 @@ def test_a_key_document_that_comes_back_after_another_one_is_told_of_again(logge
     assert history.faults == []
     assert len(history.documents[NPM]) == 4
     assert [key.id for key in logged.client().registry_keys(NPM).keys] == ["k"]
-
-
-@contextmanager
-def serving(answer: Callable[[bytes], tuple[int, bytes]]) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            code, body = answer(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(code)
-            self.end_headers()
-            with suppress(BrokenPipeError, ConnectionResetError):  # the client has gone
-                self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def test_a_real_witness_is_asked_over_http() -> None:

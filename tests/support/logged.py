@@ -6,6 +6,7 @@ that would send it HTTP; ``down``, ``lying`` and the like replace its answers.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,7 +18,10 @@ from witness_log import WitnessService
 
 from kedge.anchor import Anchor, Transparency
 from kedge.client import TrustClient
+from kedge.keylog.checkpoint import write_body
+from kedge.keylog.note import Note, NoteSignature
 from kedge.transport import Mirror
+from kedge_repo.logbook import LogBook
 from kedge_repo.logwriter import LogFiles, LogWriter
 from kedge_repo.plan import add_target
 from kedge_repo.publish.directory import publish
@@ -27,7 +31,7 @@ from kedge_repo.witness import Answer
 from repo_tools.ceremony import NPM, Ceremony
 from support.clock import SettableClock
 
-__all__ = ["NAMES", "ORIGIN", "Logged", "Witnesses"]
+__all__ = ["NAMES", "ORIGIN", "Logged", "Witnesses", "colluding", "forged"]
 
 ORIGIN = "example.com/keys"
 NAMES = ("north", "south", "west")
@@ -133,3 +137,29 @@ class Logged:
             log_policy=policy,
         )
         return TrustClient(anchor, state=self.folder / state, clock=self.clock, **options)
+
+
+def forged(logged: Logged, entries: tuple[bytes, ...], folder: Path, witnesses: Witnesses | None = None) -> None:
+    """Put another log of the same name into ``folder``, signed by the log's key and by these witnesses."""
+    book, key = LogBook(entries), logged.writer().key
+    body = write_body(ORIGIN, book.size, book.tree.root())
+    signature = bytes.fromhex(logged.log_signer.sign(body.encode()).signature)
+    note = Note(text=body, signatures=(NoteSignature(name=ORIGIN, key_id=key.id, signature=signature),))
+    lines: list[NoteSignature] = []
+    for name in NAMES if witnesses is not None else ():
+        assert witnesses is not None
+        answer = witnesses.honest(name, f"old 0\n\n{note.to_bytes().decode()}".encode())
+        assert answer.status == 200, answer
+        lines.append(NoteSignature.from_text(answer.body.decode().removesuffix("\n")))
+    shutil.rmtree(folder / "tlog")
+    files = {**book.files(), "checkpoint": Note(text=body, signatures=(*note.signatures, *lines)).to_bytes()}
+    for path, data in files.items():
+        (folder / "tlog" / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "tlog" / path).write_bytes(data)
+
+
+def colluding(logged: Logged) -> Witnesses:
+    """Witnesses with the same keys that have forgotten what they saw: a quorum that was stolen whole."""
+    witnesses = Witnesses(lambda: logged.clock.moment)
+    witnesses.trust(ORIGIN, logged.writer().key.to_text())
+    return witnesses

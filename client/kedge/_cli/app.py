@@ -11,7 +11,22 @@ import typer
 from typer.main import get_command
 
 from kedge import __version__
-from kedge._cli import anchor, bundle, config, corepack, doctor, export, keys, lock, mirror, refresh, status, verify
+from kedge._cli import (
+    anchor,
+    bundle,
+    config,
+    corepack,
+    doctor,
+    export,
+    history,
+    keys,
+    lock,
+    mirror,
+    monitor,
+    refresh,
+    status,
+    verify,
+)
 from kedge._cli.output import answer, report
 from kedge._cli.plugins import CommandGroup, VerifierGroup
 from kedge.errors import ExitCode, KedgeError
@@ -88,6 +103,10 @@ def application() -> typer.Typer:
     app.command("status")(status.status)
     app.command("lock")(lock.lock)
     app.command("doctor")(doctor.doctor)
+    app.command("monitor")(monitor.monitor)
+    told = typer.Typer(help=history.HELP, invoke_without_command=True, **PLAIN)
+    told.callback()(history.history)
+    app.add_typer(told, name="history")
     app.add_typer(_group(verify.HELP, cls=VerifierGroup), name="verify")
     for name, (text, commands) in GROUPS.items():
         group = _group(text)

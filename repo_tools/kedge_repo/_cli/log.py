@@ -50,7 +50,7 @@ def policy(
         LogPolicy.from_bytes(text.encode())
     except DocumentError as error:
         raise InputError(f"--witness, --quorum: {error}") from error
-    answer(text.removesuffix("\n"))
+    answer(*lines)
     say("next: keep this in a file, then: kedge-repo target add tlog/policy FILE")
 
 

@@ -15,9 +15,7 @@ from securesystemslib.signer import CryptoSigner
 from kedge.anchor import Transparency
 from kedge.client import TrustClient
 from kedge.errors import ExitCode, ExpiredError, FetchError, KedgeError, Reason, StoreError, VerificationError
-from kedge.keylog.checkpoint import write_body
 from kedge.keylog.leaf import RoleLeaf
-from kedge.keylog.note import Note, NoteSignature
 from kedge_repo.logbook import LogBook
 from kedge_repo.plan import rotate_key
 from kedge_repo.publish.directory import publish
@@ -25,7 +23,7 @@ from kedge_repo.publish.folder import FolderDestination
 from kedge_repo.publish.log import publish_log
 from repo_tools.ceremony import NPM, Ceremony, contents
 from support.clock import SettableClock
-from support.logged import NAMES, ORIGIN, Logged, Witnesses
+from support.logged import ORIGIN, Logged, colluding, forged
 
 OTHER_KEYS = json.dumps(
     {
@@ -64,32 +62,6 @@ def refused(run: Callable[[], object], reason: Reason, *texts: str) -> Verificat
 def state_of(logged: Logged, name: str = "state") -> dict[str, bytes]:
     """What the client holds by name: the records, not blobs that none of them names."""
     return {name: data for name, data in contents(logged.folder / name).items() if "/" not in name}
-
-
-def forged(logged: Logged, entries: tuple[bytes, ...], folder: Path, witnesses: Witnesses | None = None) -> None:
-    """Put another log of the same name into ``folder``, signed by the log's key and by these witnesses."""
-    book, key = LogBook(entries), logged.writer().key
-    body = write_body(ORIGIN, book.size, book.tree.root())
-    signature = bytes.fromhex(logged.log_signer.sign(body.encode()).signature)
-    note = Note(text=body, signatures=(NoteSignature(name=ORIGIN, key_id=key.id, signature=signature),))
-    lines: list[NoteSignature] = []
-    for name in NAMES if witnesses is not None else ():
-        assert witnesses is not None
-        answer = witnesses.honest(name, f"old 0\n\n{note.to_bytes().decode()}".encode())
-        assert answer.status == 200, answer
-        lines.append(NoteSignature.from_text(answer.body.decode().removesuffix("\n")))
-    shutil.rmtree(folder / "tlog")
-    files = {**book.files(), "checkpoint": Note(text=body, signatures=(*note.signatures, *lines)).to_bytes()}
-    for path, data in files.items():
-        (folder / "tlog" / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / "tlog" / path).write_bytes(data)
-
-
-def colluding(logged: Logged) -> Witnesses:
-    """Witnesses with the same keys that have forgotten what they saw: a quorum that was stolen whole."""
-    witnesses = Witnesses(lambda: logged.clock.moment)
-    witnesses.trust(ORIGIN, logged.writer().key.to_text())
-    return witnesses
 
 
 def entries_of(logged: Logged) -> tuple[bytes, ...]:
