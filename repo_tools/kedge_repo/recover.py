@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 
-from tuf.api.metadata import Key, Root
+from tuf.api.metadata import Key, Role, Root, SuccinctRoles
 
 from kedge.document import format_time
 from kedge.errors import ExitCode, InputError
@@ -64,9 +64,10 @@ class Harm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleHarm:
-    """One role: who may sign it, who of them still can, and which of its keys a thief has."""
+    """One role, or the hash ``bins`` of one: who may sign it, who of them still can, which of its keys a thief has."""
 
     role: str
+    bins: bool
     threshold: int
     holders: tuple[str, ...]
     able: tuple[str, ...]
@@ -85,7 +86,7 @@ class RoleHarm:
     @property
     def power(self) -> str:
         """What whoever reaches the threshold can do."""
-        return _POWERS.get(self.role, "change the targets of its paths")
+        return _POWERS.get(self.role, "change every target in them" if self.bins else "change the targets of its paths")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,10 +196,16 @@ def _roles(view: View, harm: Harm) -> Iterator[RoleHarm]:
     delegations = view.targets().delegations
     delegated = delegations.roles if delegations is not None else None
     owners = {key.keyid: name for name, key in view.keys.items()}
-    for name, role in {**view.root().roles, **(delegated or {})}.items():
+    listed: list[tuple[str, Role]] = [*view.root().roles.items(), *(delegated or {}).items()]
+    for name in delegated or {}:
+        inner = view.targets(name).delegations if view.current(name) is not None else None
+        if inner is not None and inner.succinct_roles is not None:
+            listed.append((f"bins of {name}", inner.succinct_roles))
+    for name, role in listed:
         holders = tuple(owners.get(keyid, keyid[:16]) for keyid in role.keyids)
         yield RoleHarm(
             role=name,
+            bins=isinstance(role, SuccinctRoles),
             threshold=role.threshold,
             holders=holders,
             able=tuple(holder for holder in holders if holder not in harm.lost),

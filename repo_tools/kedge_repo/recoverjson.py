@@ -21,6 +21,7 @@ def recovery_table(recovery: Recovery, rehearsal: Rehearsal | None, event: str |
         "roles": [
             {
                 "role": role.role,
+                "bins": role.bins,
                 "threshold": role.threshold,
                 "holders": list(role.holders),
                 "able": list(role.able),

@@ -327,6 +327,18 @@ def test_a_hostile_server_cannot_make_it_crash_or_hang(ceremony: Ceremony, path:
     assert result.exit_code in {ExitCode.REFUSED, ExitCode.COULD_NOT}
 
 
+def test_a_network_that_fails_says_nothing_about_the_repository(ceremony: Ceremony) -> None:
+    with HostileServer(ceremony.folder / "public") as server:
+        url = server.url
+        server.misbehave("metadata/1.root.json", status(500))
+        half = examine(url, ceremony.now, timeout_s=3)
+    assert ("unread", "1.root.json") in found(half)
+    assert not any(rule == "bootstrap-floor" for rule, _ in found(half))
+    gone = examine(url, ceremony.now, timeout_s=1)
+    assert {rule for rule, _ in found(gone)} <= {"unread", "limit"}
+    assert gone.exit_code == ExitCode.COULD_NOT
+
+
 def test_pipes_links_and_circles_in_a_folder_cannot_make_it_hang(ceremony: Ceremony) -> None:
     public = ceremony.folder / "public"
     os.mkfifo(public / "metadata" / "2.root.json")
@@ -420,7 +432,7 @@ def test_a_target_of_a_bin_that_is_changed_or_gone_is_told(tmp_path: Path) -> No
     assert ("missing", f"targets/packages/{two.name}") in rules
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_whatever_is_done_to_its_files_an_audit_comes_to_its_end(
     shared_vectors: Path, tmp_path: Path, seed: int
 ) -> None:

@@ -173,6 +173,7 @@ def added(path: str, data: bytes = b"{}") -> TargetChange:
             "3 targets, and hand-ins may have 2 at most",
         ),
         (lambda signed: setattr(signed.targets[PATH], "length", 10_001), "10001 bytes of targets"),
+        (lambda signed: signed.unrecognized_fields.update(x="y" * 80_000), "bytes of metadata, expected at most 75536"),
     ],
 )
 def test_d9_what_is_outside_the_policy_is_refused_and_nothing_kept(

@@ -27,6 +27,8 @@ from kedge_repo.rehearse import Rehearsal, rehearse
 from kedge_repo.rehearse.stage import TargetCopy, push_ahead
 from kedge_repo.standing import signed_view
 from repo_tools.ceremony import NPM, Ceremony, contents
+from repo_tools.test_bins import Binned
+from repo_tools.test_bins import target as bin_target
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +116,17 @@ def test_a_stolen_delegate_is_replaced_by_targets(template: Ceremony) -> None:
     assert found.steps[-1] == (
         f"look through what {NPM} signed since the theft: the thief alone could change the targets of its paths"
     )
+
+
+def test_who_signs_hash_bins_can_change_what_is_in_them(tmp_path: Path) -> None:
+    made = Binned(tmp_path).with_bins()
+    made.update([bin_target(1)])
+    made.online()
+    found = plan_for(made, harm(stolen="ci"), fresh("ci"))
+    (bins,) = [role for role in found.roles if role.bins]
+    assert (bins.role, bins.thief_can, bins.power) == ("bins of packages", True, "change every target in them")
+    assert found.steps[-1].startswith("look through what bins of packages signed since the theft")
+    assert not plan_for(made, harm(stolen="alice")).roles[-1].thief_can
 
 
 def test_d6_the_event_sets_it_right_for_clients_that_the_thief_pushed_ahead(ceremony: Ceremony) -> None:

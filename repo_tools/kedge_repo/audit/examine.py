@@ -55,7 +55,7 @@ def audit_archive(
         at=now,
         roots=max(archive.roots, default=0),
         floors=floors,
-        findings=(*judged.findings, *_floor_findings(floors, floor)),
+        findings=(*judged.findings, *(() if _lacks_roots(archive) else _floor_findings(floors, floor))),
         history=tuple(judged.history),
     )
 
@@ -65,6 +65,11 @@ def _bound(reached: list[int], expected: int | None) -> int | None:
     if not reached:
         return None
     return min(reached) if expected is None else min(*reached, expected)
+
+
+def _lacks_roots(archive: Archive) -> bool:
+    """Whether the chain could not be read whole: then no floor says anything of the repository."""
+    return bool(archive.limits) or any(file.endswith(".root.json") for file, _ in archive.unread)
 
 
 def _floor_findings(floors: Mapping[str, int | None], expected: int | None) -> Iterator[AuditFinding]:

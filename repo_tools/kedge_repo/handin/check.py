@@ -31,6 +31,9 @@ from kedge_repo.threshold import check_signature, groups_for
 
 __all__ = ["CheckedHandIn", "Holdings", "check_hand_in"]
 
+METADATA_BYTES = 65_536
+"""A role's metadata may be so much larger than its targets may: this bounds ``custom`` and unknown fields."""
+
 Holdings = Mapping[str, bytes]
 """The bytes of the targets that the role has now, by path."""
 
@@ -131,6 +134,9 @@ def _check_targets(payload: Payload, new: Targets, role: object, bounds: HandInP
         text = f"{file}: {len(new.targets)} targets, and hand-ins may have {bounds.max_targets} at most"
         raise _refuse(text, Reason.LIMIT, payload)
     size = sum(target.length for target in new.targets.values())
+    if len(payload.data) > bounds.max_bytes + METADATA_BYTES:
+        text = f"{file}: {len(payload.data)} bytes of metadata, expected at most {bounds.max_bytes + METADATA_BYTES}"
+        raise _refuse(text, Reason.TOO_LARGE, payload)
     if size > bounds.max_bytes:
         text = f"{file}: {size} bytes of targets, and hand-ins may have {bounds.max_bytes} at most"
         raise _refuse(text, Reason.TOO_LARGE, payload)
