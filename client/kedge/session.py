@@ -47,6 +47,7 @@ class Session:
         self._store = store
         self._keep = keep
         self._withhold = withhold
+        self._keep_history = anchor.keep_history
         self._anchor_root = sha256_hex(anchor.initial_root)
         self._blobs: dict[str, bytes] = {}
         self._accepted: list[bytes] = []
@@ -220,7 +221,13 @@ class Session:
         ours = replace(ours, floors=floors)
         if same_set and theirs is not None and _is_recent(theirs, ours):
             return None
-        return Change(state=ours.to_bytes(), floors=_floors_bytes(floors), previous=None if same_set else records.state)
+        return Change(
+            state=ours.to_bytes(),
+            floors=_floors_bytes(floors),
+            previous=None if same_set else records.state,
+            history=_history(ours) if self._keep_history else None,
+            keep_blobs=self._keep_history,
+        )
 
     def _record(self, state: TrustedState) -> StateRecord:
         listed = state.snapshot.signed.meta if state.snapshot is not None else {}
@@ -324,6 +331,14 @@ def _read_floors(data: bytes) -> Floors | None:
 
 def _floors_bytes(floors: Floors) -> bytes:
     return json.dumps({"format": FLOORS_FORMAT, **floors.to_table()}, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def _history(record: StateRecord) -> tuple[str, bytes] | None:
+    """A whole set under a name of its own: by the version of its timestamp, and by which timestamp that is."""
+    version = record.floors.timestamp.version if record.floors.timestamp is not None else 0
+    if record.timestamp is None or record.snapshot is None or "targets" not in record.roles:
+        return None
+    return f"{version:015}-{record.timestamp[:16]}.json", record.to_bytes()
 
 
 def _named(state: bytes) -> set[str]:

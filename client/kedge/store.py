@@ -6,6 +6,7 @@
       blobs/<sha256>      immutable files by content; made once, never changed
       state.json          the record that names the present set
       state.json.prev     the record before it
+      history/            records of every set that was trusted, where the anchor asks for it
       evidence/           what two mirrors contradicted each other with
       floors.json         what may never be undercut, apart from the set, so that losing one does not lose the other
       lock                held while a record is replaced
@@ -28,7 +29,7 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from kedge.durable import blaming, locked, make_folder, read_file, sync, write_file
@@ -36,7 +37,7 @@ from kedge.values import dataclass
 
 __all__ = ["Change", "Records", "Store"]
 
-STATE, PREVIOUS, FLOORS = "state.json", "state.json.prev", "floors.json"
+STATE, PREVIOUS, FLOORS, HISTORY = "state.json", "state.json.prev", "floors.json", "history"
 MAX_RECORD_BYTES = 64_000_000
 # Blobs that no record names are kept until there are this many: a reader may hold a record that was just replaced.
 MAX_UNNAMED_BLOBS = 64
@@ -56,11 +57,16 @@ class Records:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """New records; ``previous`` goes to where the set before the present one is kept (None: leave it as it is)."""
+    """New records; ``previous`` goes to where the set before the present one is kept (None: leave it as it is).
+
+    ``history`` is a record that stays for ever, and its name; with ``keep_blobs`` nothing is cleared away.
+    """
 
     state: bytes
     floors: bytes
     previous: bytes | None
+    history: tuple[str, bytes] | None = None
+    keep_blobs: bool = False
 
 
 class Store:
@@ -140,10 +146,26 @@ class Store:
                     write_file(self.folder / FLOORS, changed.floors)
                 if changed.previous is not None:
                     write_file(self.folder / PREVIOUS, changed.previous)
+                if changed.history is not None:
+                    self._write_history(*changed.history)
                 if changed.state != records.state:
                     write_file(self.folder / STATE, changed.state)
                 former = self.read().previous
-                self._clear({*named(changed.state), *(named(former) if former is not None else ())})
+                if not changed.keep_blobs:
+                    self._clear({*named(changed.state), *(named(former) if former is not None else ())})
+
+    def history(self) -> Iterator[bytes]:
+        """Every record that was to stay for ever, in the order of their names."""
+        for path in sorted((self.folder / HISTORY).glob("*.json")):
+            data = read_file(path, MAX_RECORD_BYTES)
+            if data is not None:
+                yield data
+
+    def _write_history(self, name: str, record: bytes) -> None:
+        folder = self.folder / HISTORY
+        make_folder(folder, ours=True)
+        if read_file(folder / name, MAX_RECORD_BYTES) != record:
+            write_file(folder / name, record)
 
     def _sync_fresh(self) -> None:
         if not self._fresh:

@@ -71,6 +71,7 @@ __all__ = [
     "opening",
     "refresh",
     "restore",
+    "root_request",
     "target_paths",
     "update_role",
 ]
@@ -238,7 +239,7 @@ def _update_root(state: TrustedState, limits: Limits, *, again: bool = False) ->
     ahead = opening(state.root.version, limits, cold=state.timestamp is None)[1:]
     # §5.3.3 ask for one root after the other until there is no next one
     for _ in range(limits.root_rotations):
-        request = _root_request(state.root.version + 1, limits)
+        request = root_request(state.root.version + 1, limits)
         answer = yield replace(request, ahead=ahead, again=again, judge=partial(_judge_root, state))
         if not isinstance(answer, bytes):
             return state
@@ -246,9 +247,9 @@ def _update_root(state: TrustedState, limits: Limits, *, again: bool = False) ->
         # §5.3.8 keep it
         yield Accepted(Area.ROOTS, str(state.root.version), answer, state)
         # A chain has begun: take it in windows.
-        ahead = tuple(_root_request(state.root.version + step, limits) for step in range(2, limits.root_window + 1))
+        ahead = tuple(root_request(state.root.version + step, limits) for step in range(2, limits.root_window + 1))
     # §5.3.3 the limit on roots is an error: what comes after it may have revoked the key that signs next
-    answer = yield _root_request(state.root.version + 1, limits)
+    answer = yield root_request(state.root.version + 1, limits)
     if isinstance(answer, bytes):
         message = f"{state.root.version + 1}.root.json: more than {limits.root_rotations} new roots in one refresh"
         raise _limit(message, f"{state.root.version + 1}.root.json")
@@ -261,13 +262,14 @@ def opening(root: int, limits: Limits, *, cold: bool) -> tuple[Fetch, ...]:
     Mostly there is no newer root, and the timestamp is next. Where nothing is held yet, a chain of roots is likely.
     """
     if not limits.root_window:
-        return (_root_request(root + 1, limits),)
+        return (root_request(root + 1, limits),)
     steps = limits.root_window if cold else 1
-    roots = tuple(_root_request(root + step, limits) for step in range(1, steps + 1))
+    roots = tuple(root_request(root + step, limits) for step in range(1, steps + 1))
     return (*roots, _timestamp_request(limits))
 
 
-def _root_request(version: int, limits: Limits) -> Fetch:
+def root_request(version: int, limits: Limits) -> Fetch:
+    """How a root is asked for, which may be missing."""
     return Fetch(Area.METADATA, f"{version}.root.json", limits.root_bytes, mutable=True, may_be_missing=True)
 
 

@@ -102,6 +102,17 @@ def test_a_bundle_and_what_is_said_of_it_fit_their_schemas(run: Run, machine: Pa
         assert schemas.faults("bundle", json.loads(bundle.read_bytes().partition(b"\n")[0])) == []
 
 
+def test_a_history_fits_its_schemas(run: Run, machine: Path) -> None:
+    bundles = machine / "bundles"
+    bundles.mkdir()
+    run("kedge", "bundle", "create", bundles / "one.kedge")
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert schemas.faults("history", run("kedge", "history", "--from", bundles)) == []
+    assert schemas.faults("history", run("kedge", "history", "--from", bundles, "--at", now)) == []
+    assert schemas.faults("history-diff", run("kedge", "history", "diff", now, now, "--from", bundles)) == []
+    assert schemas.faults("history-keys", run("kedge", "history", "keys", NPM, "--from", bundles)) == []
+
+
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [

@@ -104,10 +104,8 @@ def application() -> typer.Typer:
     app.command("lock")(lock.lock)
     app.command("doctor")(doctor.doctor)
     app.command("monitor")(monitor.monitor)
-    told = typer.Typer(help=history.HELP, invoke_without_command=True, **PLAIN)
-    told.callback()(history.history)
-    app.add_typer(told, name="history")
     app.add_typer(_group(verify.HELP, cls=VerifierGroup), name="verify")
+    app.add_typer(_history(), name="history")
     for name, (text, commands) in GROUPS.items():
         group = _group(text)
         for verb, command in commands.items():
@@ -115,6 +113,14 @@ def application() -> typer.Typer:
             group.command(verb, context_settings={"allow_interspersed_args": command not in RUNNERS})(command)
         app.add_typer(group, name=name)
     return app
+
+
+def _history() -> typer.Typer:
+    group = typer.Typer(help=history.HELP, invoke_without_command=True, **PLAIN)
+    group.callback()(history.history)
+    for verb, command in history.COMMANDS.items():
+        group.command(verb)(command)
+    return group
 
 
 def _group(text: str, **settings: Any) -> typer.Typer:

@@ -17,7 +17,7 @@ from kedge.steps import MISSING, Area, Fetch, Missing
 from kedge.transport.directory import too_large
 from kedge.transport.source import Deadline
 
-__all__ = ["BundleTransport", "read_bundle_file"]
+__all__ = ["BundleTransport", "files_by_path", "read_bundle_file"]
 
 MAX_FILE_BYTES = 600_000_000
 
@@ -34,7 +34,7 @@ class BundleTransport:
         """
         self._path = path
         self._held = held
-        self._files = {place: data for bundle in bundles for place, data in _paths(bundle)} if bundles else None
+        self._files = {place: data for bundle in bundles for place, data in files_by_path(bundle)} if bundles else None
 
     @property
     def source(self) -> str:
@@ -58,7 +58,7 @@ class BundleTransport:
         """
         if self._files is None:
             bundle = unpack(read_bundle_file(self._path), held=self._held, file=self.source)
-            self._files = dict(_paths(bundle))
+            self._files = dict(files_by_path(bundle))
         data = self._files.get((request.area, request.path))
         if data is None:
             return MISSING
@@ -100,7 +100,7 @@ def read_bundle_file(path: Path) -> bytes:
     return data
 
 
-def _paths(bundle: Bundle) -> Iterator[tuple[tuple[Area, str], bytes]]:
+def files_by_path(bundle: Bundle) -> Iterator[tuple[tuple[Area, str], bytes]]:
     """Every path under which a client may ask for one of the files, with consistent snapshots and without."""
     carried, versions = bundle.carried, bundle.manifest.summary.roles
     for version, data in carried.roots.items():
