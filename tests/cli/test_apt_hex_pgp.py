@@ -49,7 +49,7 @@ def test_an_apt_repository_is_verified_down_to_its_packages(keyholders: Publishe
     arguments = ("verify", "apt", repo.suite, deb, "-r", APT, "--arch", "amd64")
     done = keyholders.shell.run(*arguments)
     assert done.code == 0, done.out + done.err
-    assert "3 of 3 things verified" in done.out
+    assert "3 of 3 files verified" in done.out
     assert "is one 1.0 all" in done.out
     answer = keyholders.shell.run(*arguments, "--json")
     document = json.loads(answer.out)

@@ -13,8 +13,17 @@ import pytest
 from conftest import Require
 from docs.pages import Page, matches, play
 from docs.worlds import world_of
+from support.gnupg import need_gnupg
 
-PAGES = ("tutorials/maintainer", "tutorials/verifier", "tutorials/airgap", "how-to/npm-behind-a-mirror", "how-to/ci")
+PAGES = (
+    "tutorials/maintainer",
+    "tutorials/verifier",
+    "tutorials/airgap",
+    "how-to/npm-behind-a-mirror",
+    "how-to/ci",
+    "how-to/apt-machines",
+    "how-to/hex-projects",
+)
 # Their commands are run by other tests, which hold the text of the page to them.
 RUN_ELSEWHERE = ("how-to/corepack-in-docker", "how-to/sign-offline")
 # They tell of several people, tokens or services at once, and are not typed here.
@@ -36,8 +45,12 @@ def environment(tmp_path: Path, require: Require) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_does_what_it_shows(name: str, repository: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_page_does_what_it_shows(
+    name: str, repository: Path, tmp_path: Path, environment: dict[str, str], require: Require
+) -> None:
     text = (repository / "docs" / f"{name}.md").read_text()
+    if "<!-- world: apt -->" in text:
+        need_gnupg(require)
     folder = tmp_path / "reader"
     folder.mkdir()
     with world_of(text, folder, environment) as names:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from interop.npm_world import Issuer, Package, key_document, packument
 from interop.npm_world.project import write_project
 from kedge import Anchor, Mirror
 from kedge.anchor import add
+from support.aptrepo import AptRepository
+from support.gnupg import gnupg
+from support.hexrepo import HexRelease, HexRepository, key_entry, package, signed, tarball
 from support.server import HostileServer
 from support.simulator import RepositorySimulator
 
@@ -47,4 +51,47 @@ def _mirror(folder: Path, environment: Mapping[str, str]) -> Iterator[Mapping[st
         yield {"https://npm.corp.example": server.url}
 
 
-WORLDS: Mapping[str, World] = {"mirror": _mirror}
+@contextmanager
+def _apt(folder: Path, environment: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """An archive in a folder, its keyring in a repository, and a command that puts an older state in its place."""
+    with gnupg() as gpg:
+        archive = AptRepository(folder=folder / "archive", gpg=gpg, architecture="all")
+        now = datetime.now(UTC)
+        archive.publish("old", date=now - timedelta(days=3))
+        older = (archive.suite / "InRelease").read_bytes()
+        archive.publish("old", date=now - timedelta(days=1))
+        (folder / "keyrings").mkdir()
+        _speak_for("apt/example", "archive-keyring.gpg", gpg.public("old"), folder, environment)
+        (folder.parent / "older").write_bytes(older)
+        replay = f"cp {folder.parent / 'older'} {archive.suite / 'InRelease'}"
+        yield {"serve-older-state": replay}
+
+
+@contextmanager
+def _hex(folder: Path, environment: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """A project with a mix.lock, a mirror in a folder, and a command that puts an older answer in place."""
+    first, second = (HexRelease.of(version, tarball(version)) for version in ("1.0.0", "1.1.0"))
+    mirror, older = HexRepository(folder=folder / "mirror"), HexRepository(folder=folder.parent / "older")
+    mirror.serve("one", signed(package("one", [first, second], repository="example")))
+    older.serve("one", signed(package("one", [first], repository="example")))
+    outer = (first.outer or b"").hex()
+    line = f'"one": {{:hex, :one, "1.0.0", "{first.inner.hex()}", [:mix], [], "example", "{outer}"}},'
+    (folder / "mix.lock").write_text(f"%{{\n  {line}\n}}\n")
+    keys = [key_entry("ours", "2016-01-01T00:00:00Z")]
+    document = {"format": "kedge.hex-keys/1", "repository": "example", "keys": keys}
+    _speak_for("hex/example", "keys.json", json.dumps(document).encode(), folder, environment)
+    yield {"serve-older-state": f"cp {older.folder}/packages/one {mirror.folder}/packages/one"}
+
+
+def _speak_for(registry: str, file: str, data: bytes, folder: Path, environment: Mapping[str, str]) -> None:
+    """Publish a key document, and add an anchor that speaks for its registry."""
+    repo = RepositorySimulator(now=datetime(2098, 1, 1, tzinfo=UTC))
+    repo.add_target(f"{registry}/{file}", data)
+    repo.publish()
+    repo.write(folder.parent / "repository")
+    mirror = Mirror(url=str(folder.parent / "repository"))
+    anchor = Anchor(name="example", initial_root=repo.initial_root, mirrors=(mirror,), registries=(registry,))
+    add(anchor, Path(environment["KEDGE_CONFIG_DIR"]))
+
+
+WORLDS: Mapping[str, World] = {"apt": _apt, "hex": _hex, "mirror": _mirror}

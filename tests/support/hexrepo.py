@@ -117,8 +117,8 @@ def sign(payload: bytes, signer: str, *, bits: int = 2048) -> bytes:
 
 def tarball(content: str | bytes, *, metadata: bytes = b"", **members: bytes) -> bytes:
     """A package's tarball; ``content`` is its archive, or a text in place of one. ``members`` replace its files."""
-    archive = content if isinstance(content, bytes) else gzip.compress(content.encode(), mtime=0)
-    files = {"VERSION": b"3", "metadata.config": metadata, "contents.tar.gz": archive}
+    contents = content if isinstance(content, bytes) else gzip.compress(content.encode(), mtime=0)
+    files = {"VERSION": b"3", "metadata.config": metadata, "contents.tar.gz": contents}
     digest = hashlib.sha256(b"".join(files.values())).hexdigest().upper()
     files = {**files, "CHECKSUM": digest.encode(), **{name.replace("__", "."): data for name, data in members.items()}}
     out = io.BytesIO()

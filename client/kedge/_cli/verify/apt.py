@@ -105,7 +105,7 @@ def apt(
     result = Checklist(
         kind="apt",
         subject=release,
-        things=("thing", "things"),
+        things=("file", "files"),
         good=GOOD,
         items=tuple(checks),
         basis=basis_of(keys, trust),
