@@ -291,10 +291,19 @@ def test_keys_that_had_been_replaced_are_told_from_those_of_the_time(ceremony: C
     made.online()
     root = made.workspace.root / "metadata"
     assert found(examine(made.workspace.root, made.now)) == []
-    rewrite(root / f"2.{NPM}.json", lambda _: None, made.signers["npm-team"])
-    result = examine(made.workspace.root, made.now)
-    assert ("signatures", f"2.{NPM}.json") in found(result)
-    assert result.exit_code == ExitCode.REFUSED
+    for name in ("a", "b"):
+        made.change(lambda view, name=name: plan.add_target(view, f"{NPM}/{name}.json", b"{}"))
+        made.sign("npm-2")
+        made.merge()
+    for version in (3, 4):  # one in the middle, and the one of today
+        file = root / f"{version}.{NPM}.json"
+        rewrite(file, lambda _: None, made.signers["npm-team"])
+        result = examine(made.workspace.root, made.now)
+        (odd,) = result.findings
+        assert (odd.rule, odd.file) == (Rule.SIGNATURES, file.name)
+        assert "only targets version 1 allowed them, and had been replaced" in odd.message
+        assert result.exit_code == ExitCode.REFUSED
+        rewrite(file, lambda _: None, made.signers["npm-2"])
 
 
 def test_a_workspace_answers_for_its_policy_and_its_open_events(ceremony: Ceremony) -> None:

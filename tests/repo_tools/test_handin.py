@@ -191,6 +191,14 @@ def test_d9_what_is_outside_the_policy_is_refused_and_nothing_kept(
     assert contents(ceremony.folder) == before
 
 
+def test_d9_bytes_of_a_target_that_does_not_change_are_not_taken(ceremony: Ceremony) -> None:
+    hand_in = signed_by(ceremony, requested(ceremony, Wished()), "npm-team")
+    smuggled = TargetChange(path=PATH, old=None, new=b"other keys")
+    with pytest.raises(VerificationError, match="which the signed payload does not change"):
+        take(ceremony, replace(hand_in, request=replace(hand_in.request, targets=(smuggled,))))
+    assert take(ceremony, hand_in).merged is not None
+
+
 def test_d9_control_the_same_way_of_making_it_is_taken_where_nothing_is_wrong(ceremony: Ceremony) -> None:
     assert take(ceremony, forged(ceremony, lambda signed: further(signed, 18))).merged is not None
 

@@ -21,7 +21,7 @@ __all__ = ["audit"]
 
 def audit(
     place: Annotated[
-        str | None, typer.Argument(metavar="[PLACE]", help="A workspace, a folder or a URL (default: this workspace).")
+        str | None, typer.Argument(metavar="PLACE", help="A workspace, a folder or a URL (default: this workspace).")
     ] = None,
     metadata: Annotated[
         str,
@@ -61,7 +61,8 @@ def _lines(found: Audit) -> Iterator[str]:
     roles = {fact.role for fact in found.history}
     yield f"{found.roots} roots, {len(found.history)} versions of {len(roles)} roles read"
     for name, version in found.floors.items():
-        reach = f"root version {version}" if version is not None else "no root"
+        nowhere = "not known, for not all roots could be read" if found.lacks_roots else "no root"
+        reach = f"root version {version}" if version is not None else nowhere
         yield f"bootstrap floor of {name}: {reach}"
     above = [finding for finding in found.findings if not finding.below_floor]
     below = [finding for finding in found.findings if finding.below_floor]

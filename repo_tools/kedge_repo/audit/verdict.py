@@ -80,6 +80,14 @@ class Audit:
     history: tuple[VersionFact, ...]
 
     @property
+    def lacks_roots(self) -> bool:
+        """Whether the chain could not be read whole: then no floor says anything of the repository."""
+        return any(
+            finding.rule is Rule.LIMIT or (finding.rule is Rule.UNREAD and finding.file.endswith(".root.json"))
+            for finding in self.findings
+        )
+
+    @property
     def exit_code(self) -> ExitCode:
         """3 for a break, 4 for what has expired, 5 for other findings, 1 where something could not be had."""
         rules = {finding.rule for finding in self.findings}
