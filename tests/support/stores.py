@@ -31,6 +31,7 @@ __all__ = [
     "azurite",
     "careless_s3",
     "nginx",
+    "nginx_with",
     "versitygw",
 ]
 
@@ -138,8 +139,31 @@ def _tag(data: bytes) -> str:
 @contextlib.contextmanager
 def nginx(folder: Path, work: Path) -> Iterator[str]:
     """nginx in front of ``folder``, configured as docs/how-to/object-stores.md says; gives its URL."""
+    server = f"""
+        server {{
+            listen 8080;
+            root {folder};
+            types {{ application/json json; }}
+            default_type application/octet-stream;
+            location / {{ add_header Cache-Control "public, max-age=31536000, immutable"; }}
+            location = /metadata/timestamp.json {{ add_header Cache-Control "no-cache"; }}
+            location ~ ^/metadata/\\d+\\.root\\.json$ {{
+                add_header Cache-Control "public, max-age=31536000, immutable";
+                error_page 404 = @none;
+            }}
+            location @none {{ add_header Cache-Control "no-store" always; return 404; }}
+        }}
+        """
+    with nginx_with(server, work, port_in="listen 8080") as url:
+        yield url
+
+
+@contextlib.contextmanager
+def nginx_with(server: str, work: Path, *, port_in: str) -> Iterator[str]:
+    """nginx with a server block, whose ``listen`` line (``port_in``) becomes a free port of the loopback; its URL."""
     work.mkdir(parents=True, exist_ok=True)
     port = _free_port()
+    assert port_in in server
     (work / "nginx.conf").write_text(
         f"""
         daemon off; pid {work}/pid; error_log {work}/error.log; worker_processes 1; user root;
@@ -147,19 +171,7 @@ def nginx(folder: Path, work: Path) -> Iterator[str]:
         http {{
             access_log off; client_body_temp_path {work}/a; proxy_temp_path {work}/b; fastcgi_temp_path {work}/c;
             uwsgi_temp_path {work}/d; scgi_temp_path {work}/e;
-            types {{ application/json json; }}
-            default_type application/octet-stream;
-            server {{
-                listen 127.0.0.1:{port};
-                root {folder};
-                location / {{ add_header Cache-Control "public, max-age=31536000, immutable"; }}
-                location = /metadata/timestamp.json {{ add_header Cache-Control "no-cache"; }}
-                location ~ ^/metadata/\\d+\\.root\\.json$ {{
-                    add_header Cache-Control "public, max-age=31536000, immutable";
-                    error_page 404 = @none;
-                }}
-                location @none {{ add_header Cache-Control "no-store" always; return 404; }}
-            }}
+            {server.replace(port_in, f"listen 127.0.0.1:{port}")}
         }}
         """
     )
