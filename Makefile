@@ -107,7 +107,7 @@ peers: ## install tuf-js, @sigstore/tuf, go-tuf, npm, pnpm, Corepack and a node,
 	@cd $(PEERS)/tarballs && for package in pnpm@10.1.0 @yarnpkg/cli-dist@4.9.1; do npm pack --silent "$$package" >/dev/null; done
 
 signers: $(VENV)/.developing ## install what keys on tokens, in OpenSSH files and in AWS KMS need, and sigstore-python, for the tests with real ones
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,hsm,ssh,awskms,sigstore]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,hsm,ssh,awskms,sigstore,qr]'
 
 # versitygw is built from its source. Azurite lies in a folder of its own, or npm would take it for a stray one of the peers.
 stores: $(VENV)/.developing ## install the object stores that tests publish to: versitygw and Azurite (needs Go and npm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 
 from cli.conftest import World
 from cli.shell import Shell
+from conftest import Require
 from kedge import anchor as anchors
 from kedge.anchor import Anchor
+from kedge.bundle.frames import to_frames
 from kedge.carry import make_bundle
 from kedge.client import TrustClient
 from kedge.transport import Mirror
@@ -166,3 +169,36 @@ def test_every_target_or_those_that_are_named_are_carried(world: World, bundle: 
         done = world.shell.run("bundle", "create", bundle, *options, "--json")
         assert done.code == 0, done.err
         assert [target["path"] for target in json.loads(done.out)["targets"]] == carried
+
+
+def test_a_bundle_crosses_as_qr_codes(world: World, bundle: Path, inside: Shell, require: Require) -> None:
+    require(importlib.util.find_spec("segno"), "segno is not installed: pip install '.[qr]'")
+    drawn = world.shell.run("bundle", "create", bundle, "--qr", inside.folder / "code.svg")
+    assert drawn.code == 0, drawn.err
+    images = sorted(inside.folder.glob("code*.svg"))
+    assert len(images) > 1
+    assert drawn.err.splitlines() == [f"kedge: wrote {path}" for path in images]
+    shown = world.shell.run("bundle", "create", bundle, "--qr", "-")
+    assert shown.out.startswith(f"1 of {len(images)}\n")
+    text = inside.folder / "read.txt"
+    text.write_text("\n".join(reversed(to_frames(bundle.read_bytes()))))
+    again = inside.folder / "again.kedge"
+    assert inside.run("bundle", "from-qr-text", again, text).code == 0
+    assert again.read_bytes() == bundle.read_bytes()
+    assert inside.run("bundle", "apply", again).code == 0
+
+
+def test_codes_that_cannot_be_drawn_or_read_are_said(world: World, bundle: Path, inside: Shell) -> None:
+    for options, text in (
+        (("--qr", "code.jpg"), "QR codes are written as .png or .svg"),
+        (("--qr", "-", "--json"), "both want stdout"),
+    ):
+        done = world.shell.run("bundle", "create", bundle, *options)
+        assert (done.code, done.out) == (2, "")
+        assert text in done.err
+    (inside.folder / "read.txt").write_text(to_frames(bundle.read_bytes())[0])
+    done = inside.run("bundle", "from-qr-text", "again.kedge", "read.txt")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("kedge: read.txt: lacks frame 2")
+    assert not (inside.folder / "again.kedge").exists()
+    assert inside.run("bundle", "from-qr-text", "again.kedge", "nowhere.txt").code == 2

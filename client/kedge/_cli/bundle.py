@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -14,19 +15,22 @@ from kedge._cli.mirrors import takes_mirrors
 from kedge._cli.options import AnchorName, AsOf, Json, read_as_of, the_anchor
 from kedge._cli.outfile import replace_file
 from kedge._cli.output import Screen, answer, answer_json
+from kedge._cli.qr import TERMINAL, codes_on_terminal, write_codes
 from kedge._cli.words import say_warnings
 from kedge.anchor import Anchor
+from kedge.bundle.frames import from_frames, to_frames
 from kedge.bundle.packing import read_manifest
 from kedge.carry import default_targets, make_bundle, open_bundle, read_receiver, take_in
 from kedge.census import every_role, every_target
 from kedge.client import TrustClient
+from kedge.document import blame_user
 from kedge.errors import InputError
 from kedge.folders import state_folder
 from kedge.registry import find_registry
 from kedge.store import Store
 from kedge.transport import BUNDLE_SUFFIX
 
-__all__ = ["COMMANDS", "HELP", "apply", "create", "inspect", "verify"]
+__all__ = ["COMMANDS", "HELP", "apply", "create", "from_qr_text", "inspect", "verify"]
 
 HELP = "One file that carries trust across an air gap."
 
@@ -55,6 +59,15 @@ def create(
             show_default=False,
         ),
     ] = None,
+    qr: Annotated[
+        str | None,
+        typer.Option(
+            "--qr",
+            metavar="FILE|-",
+            help="Draw it as QR codes too: .png or .svg files, or on the terminal.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Make a bundle of what is trusted now.
@@ -62,12 +75,16 @@ def create(
     It refreshes first. Without more it carries the keys of the registries that the anchor speaks for.
     """
     chosen = the_anchor(anchor)
+    if qr == TERMINAL and json:
+        raise InputError("--qr - and --json both want stdout", hint="let --qr name a .png or .svg file")
     if file.suffix != BUNDLE_SUFFIX:
         raise InputError(f"{file}: a bundle's name ends in {BUNDLE_SUFFIX}", hint=f"name it {file}{BUNDLE_SUFFIX}")
     receiver = read_receiver(since, Store(state_folder() / chosen.name)) if since is not None else None
     with open_client(chosen, require_refresh=True) as client:
         paths = _paths(client, chosen, registry or [], target or [], all_targets=all_targets)
         data, trust = make_bundle(client, paths, receiver=receiver), client.trust
+    if qr is not None:
+        _draw(qr, data)
     replace_file(file, data)
     say_warnings([trust])
     manifest = read_manifest(data, file=str(file))
@@ -101,12 +118,48 @@ def apply(files: BundleFiles, anchor: AnchorName = None, json: Json = False) -> 
     _take_in(files, anchor, Standing.APPLIED, as_of=None, json=json)
 
 
+def from_qr_text(
+    file: BundleFile,
+    text: Annotated[
+        str, typer.Argument(metavar="TEXT", help="A file with the texts that were read from the codes; - is stdin.")
+    ] = "-",
+    json: Json = False,
+) -> None:
+    """Put a bundle together from QR codes that were read.
+
+    A code a line, in any order; what is read twice does no harm. The bundle is not verified by this.
+    """
+    name = "stdin" if text == "-" else text
+    try:
+        lines = (sys.stdin.read() if text == "-" else Path(text).read_text("ascii")).split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or 'is not ASCII'}") from error
+    with blame_user(name):
+        data = from_frames(lines)
+    manifest = read_manifest(data, file=str(file))
+    replace_file(file, data)
+    _print(Report(file=file, file_bytes=len(data), manifest=manifest, standing=Standing.READ), json=json)
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "create": create,
     "inspect": inspect,
     "verify": verify,
     "apply": apply,
+    "from-qr-text": from_qr_text,
 }
+
+
+def _draw(qr: str, data: bytes) -> None:
+    try:
+        frames = to_frames(data)
+    except ValueError as error:
+        raise InputError(f"--qr: {error}", hint="carry the file, or make a delta with --since") from error
+    if qr == TERMINAL:
+        answer(codes_on_terminal(frames))
+        return
+    for path in write_codes(Path(qr), frames):
+        sys.stderr.write(f"kedge: wrote {path}\n")
 
 
 def _take_in(files: list[Path], anchor: str | None, standing: Standing, *, as_of: str | None, json: bool) -> None:
