@@ -11,12 +11,12 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Goal", "Import", "Row", "publish", "publish_imports"]
+__all__ = ["Goal", "Import", "Row", "publish", "publish_figures", "publish_imports"]
 
 BASE = "python-tuf"
 
@@ -86,6 +86,14 @@ def publish_imports(benchmark: str, base: str, rows: Sequence[Import], goals: It
         sys.stdout.write(f"{row.name:30}{times}{row.wall_ms / base_ms:7.2f}{row.modules:9}\n")
     listed = [{"import": row.name, "wall": row.wall_ms / base_ms} for row in rows]
     return _finish(benchmark, [asdict(row) for row in rows], listed, list(goals), file)
+
+
+def publish_figures(benchmark: str, figures: Mapping[str, float], goals: Iterable[Goal], file: Path | None) -> int:
+    """Print single figures by name; the rest is as with :func:`publish`."""
+    for name, value in figures.items():
+        sys.stdout.write(f"{value:12,.1f}  {name}\n")
+    rows = [{"name": name, "value": value} for name, value in figures.items()]
+    return _finish(benchmark, rows, [], list(goals), file)
 
 
 def _finish(
