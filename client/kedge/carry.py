@@ -8,7 +8,6 @@ must say what the metadata says, or nothing of it is kept.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from kedge.state import StateRecord, TrustedState, sha256_hex
 from kedge.store import Store
 from kedge.transport.bundle import BundleTransport, read_bundle_file
 from kedge.trust import Trust
+from kedge.values import dataclass
 
 __all__ = ["TakenIn", "default_targets", "make_bundle", "open_bundle", "read_receiver", "take_in"]
 

@@ -10,7 +10,6 @@ counts where the delegations on the way to its role cover its path: others are i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from kedge import workflow
@@ -19,6 +18,7 @@ from kedge.errors import Reason, Refusal, VerificationError
 from kedge.metadata import TARGETS
 from kedge.state import TrustedState
 from kedge.steps import Limits
+from kedge.values import dataclass
 from kedge.workflow import Workflow
 
 if TYPE_CHECKING:

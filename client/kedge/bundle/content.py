@@ -10,7 +10,7 @@ one in compares.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from kedge.bundle.held import Held
@@ -19,6 +19,7 @@ from kedge.bundle.packing import Bundle, Carried, pack
 from kedge.errors import VerificationError
 from kedge.metadata import Parsed, count_signatures
 from kedge.state import StateRecord, TrustedState, sha256_hex
+from kedge.values import dataclass
 
 __all__ = ["Receiver", "bundle_of", "signers_of", "summarize"]
 

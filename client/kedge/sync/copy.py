@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from kedge import checks
@@ -22,6 +21,7 @@ from kedge.sync.fetch import Fetched, fetch_targets, matches
 from kedge.sync.folder import MirrorFolder
 from kedge.sync.plan import Layout, Plan, TargetCopy, plan
 from kedge.transport import Deadline, ReadableMirror
+from kedge.values import dataclass
 
 __all__ = ["Copied", "Options", "sync"]
 

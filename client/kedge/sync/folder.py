@@ -24,13 +24,14 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from kedge.document import Fields, blame_user, format_time, load_json
 from kedge.durable import blaming, locked, read_file, sync, write_file
 from kedge.errors import InputError
+from kedge.values import dataclass
 
 __all__ = ["MirrorFolder", "MirrorRecord"]
 

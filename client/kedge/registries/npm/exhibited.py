@@ -6,7 +6,6 @@ where nothing was served does the record stand, as it does for a package that wa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from kedge.document import Fields
@@ -14,6 +13,7 @@ from kedge.registries.npm.attest import Attestor
 from kedge.registries.npm.attestation import Attested, Attesting
 from kedge.registries.sigstore.expectations import Expectations, NpmRule
 from kedge.registries.sigstore.verify import BundleVerifier
+from kedge.values import dataclass
 
 __all__ = ["Attestations", "attested_table", "read_attested"]
 

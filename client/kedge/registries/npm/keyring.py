@@ -8,7 +8,6 @@ is judged.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +16,7 @@ from kedge.client import TrustClient
 from kedge.errors import Reason, VerificationError
 from kedge.keys import KeySet
 from kedge.trust import Trust
+from kedge.values import dataclass
 
 __all__ = ["Issued", "KeyRing", "NoKeys"]
 

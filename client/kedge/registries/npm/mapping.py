@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import urlsplit
 
 from kedge.document import DocumentError, Fields
 from kedge.errors import InputError
 from kedge.registries.npm.document import NPM
 from kedge.registries.npm.npmrc import Source
+from kedge.values import dataclass
 
 __all__ = ["Mapped", "Mappings", "Upstreams"]
 

@@ -11,7 +11,6 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
@@ -21,6 +20,7 @@ from kedge.errors import FetchError, StoreError
 from kedge.state import StateRecord
 from kedge.store import Store
 from kedge.transport import Deadline
+from kedge.values import dataclass
 from kedge.workflow import MISSING, Area, Fetch, Missing
 
 __all__ = ["Offline", "Proof", "ProofTransport"]

@@ -26,9 +26,9 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass
 
 from kedge.document import DocumentError, Fields
+from kedge.values import dataclass
 
 __all__ = ["Expectations", "NpmRule", "Publisher", "PypiRule", "normalized"]
 
