@@ -28,7 +28,7 @@ from kedge.durable import blaming, make_folder, read_file, write_file
 from kedge.errors import ExitCode, ExpiredError, FetchError, KedgeError, VerificationError
 from kedge.keylog.leaf import EventKind, KeyLeaf, RoleLeaf, RootLeaf
 from kedge.keylog.replay import Entry
-from kedge.keylog.tree import leaf_hash, root_hash
+from kedge.keylog.tree import leaf_hashes, root_hash
 from kedge.state import sha256_hex
 from kedge.transport import Mirror
 from kedge.wholelog import WholeLog, read_whole_log
@@ -262,7 +262,7 @@ def _judge(anchor: Anchor, url: str, log: WholeLog, expected: Expectation) -> It
 
 
 def _root(log: WholeLog, size: int) -> bytes:
-    return root_hash([leaf_hash(entry) for entry in log.entries[:size]]) if size <= len(log.entries) else b""
+    return root_hash(leaf_hashes(log.entries[:size])) if size <= len(log.entries) else b""
 
 
 def _of_entry(anchor: Anchor, url: str, entry: Entry, sight: Sight, text: str, **detail: Any) -> News:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from tuf.api.metadata import Targets
 
@@ -32,9 +32,7 @@ from kedge.keylog.checkpoint import Witnessed
 from kedge.keylog.follow import CHECKPOINT, Head, Wanted, fetch_entries, follow, prove, recall
 from kedge.keylog.leaf import RoleLeaf, RootLeaf, document_leaf
 from kedge.keylog.policy import POLICY_TARGET, LogPolicy
-from kedge.keylog.replay import check_complete
 from kedge.keylog.view import View
-from kedge.keys import KeySet
 from kedge.state import TrustedState, sha256_hex
 from kedge.steps import Fetch, Found, Missing
 from kedge.store import Store
@@ -42,6 +40,9 @@ from kedge.transport import Deadline, Transport
 from kedge.trust import LogState
 from kedge.workflow import Workflow
 from kedge.workflow import download as fetch_target
+
+if TYPE_CHECKING:
+    from kedge.keys import KeySet
 
 __all__ = ["KeyLog"]
 
@@ -164,6 +165,8 @@ class KeyLog:
         """
         if self._head is None:
             raise FetchError("no log was followed", hint="run a refresh while the repository can be reached")
+        from kedge.keylog.replay import check_complete  # a client that follows a log replays nothing
+
         witnessed = self._head.witnessed
         entries = _run(fetch_entries(witnessed.size), partial(_ask, transport, deadline))
         check_complete(entries, witnessed)

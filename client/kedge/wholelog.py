@@ -40,8 +40,9 @@ def read_whole_log(
     clock: Clock | None = None,
     timeout_s: float = 60.0,
     lock: Lock | None = None,
+    registry: str | None = None,
 ) -> WholeLog:
-    """Refresh with the log required, whatever the anchor says, and read all of it.
+    """Refresh with the log required, whatever the anchor says, and read all of it; replay one ``registry``, or all.
 
     Raises:
         VerificationError: the log is not to be trusted, or what is served of it is not all of it.
@@ -58,4 +59,5 @@ def read_whole_log(
         if client.key_log is None:
             raise FetchError(f"{anchor.name}: the repository has no log")
         witnessed, entries = client.key_log.read_all(transport, Deadline(timeout_s))
-    return WholeLog(witnessed=witnessed, entries=tuple(entries), history=replay(entries), trust=trust)
+    history = replay(entries, registry=registry)
+    return WholeLog(witnessed=witnessed, entries=tuple(entries), history=history, trust=trust)

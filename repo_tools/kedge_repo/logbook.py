@@ -24,7 +24,7 @@ from kedge.errors import InputError
 from kedge.keylog.leaf import EventKind, RoleLeaf, RootLeaf, document_leaf, key_events
 from kedge.keylog.proof import LogProof, proof_path
 from kedge.keylog.replay import replay
-from kedge.keylog.tree import TILE_WIDTH, Tile, TileTree, build_tiles, join_entries, leaf_hash, tiles_of
+from kedge.keylog.tree import TILE_WIDTH, Tile, TileTree, build_tiles, join_entries, leaf_hashes, tiles_of
 from kedge_repo.keydocument import KeyDocument, key_document
 
 __all__ = ["LogBook", "RoleVersion", "missing_entries"]
@@ -57,7 +57,7 @@ class LogBook:
     @cached_property
     def hashes(self) -> tuple[bytes, ...]:
         """The hash of each leaf."""
-        return tuple(map(leaf_hash, self.entries))
+        return tuple(leaf_hashes(self.entries))
 
     @cached_property
     def tree(self) -> TileTree:

@@ -23,12 +23,8 @@ __all__ = ["history_from_log"]
 def history_from_log(anchor: Anchor, registry: str | None, *, as_json: bool) -> None:
     """Print every key event of the log, of one registry or of all; exit 5 where the log contradicts itself."""
     timeout_s = float(settings().timeout_s.value)
-    log = read_whole_log(at_named_mirrors(anchor), timeout_s=timeout_s, lock=project_lock())
-    events = [
-        (entry.index, entry.leaf)
-        for entry in log.history.entries
-        if isinstance(entry.leaf, KeyLeaf) and registry in (None, entry.leaf.registry)
-    ]
+    log = read_whole_log(at_named_mirrors(anchor), timeout_s=timeout_s, lock=project_lock(), registry=registry)
+    events = [(entry.index, entry.leaf) for entry in log.history.entries if isinstance(entry.leaf, KeyLeaf)]
     if as_json:
         answer_json(_table(anchor, log, events))
     else:

@@ -14,7 +14,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias, TypeVar
 
@@ -37,6 +37,7 @@ from kedge.keylog.tree import (
 )
 from kedge.keylog.view import View
 from kedge.steps import MISSING, Area, Fetch, Merit, Missing
+from kedge.values import dataclass
 
 __all__ = ["CHECKPOINT", "Head", "Wanted", "fetch_entries", "follow", "prove", "recall"]
 
@@ -179,18 +180,14 @@ def _index_of(tiles: _Tiles, leaf: bytes, what: str) -> Steps[int]:
     """Say where a leaf stands, by a tile that holds it there; the tile itself still has to be checked."""
     head = tiles.head
     hint = head.view.leaves.get(leaf.hex())
-    if hint is not None and (yield from _stands(tiles, leaf, hint)):
+    if hint is not None and hint < head.size and tiles.held_leaf(hint) == leaf:
         return hint
     found = yield from _search(tiles, leaf)
-    if found is not None and (yield from _stands(tiles, leaf, found)):
-        return found
-    raise _not_logged(head, what)
-
-
-def _stands(tiles: _Tiles, leaf: bytes, index: int) -> Steps[bool]:
-    if index >= tiles.head.size:
-        return False
-    return (yield from tiles.computing(partial(TileTree.leaf, index=index))) == leaf
+    if found is None or found >= head.size:
+        raise _not_logged(head, what)
+    if (yield from tiles.computing(partial(TileTree.leaf, index=found))) != leaf:
+        raise _not_logged(head, what)
+    return found
 
 
 def _search(tiles: _Tiles, leaf: bytes) -> Steps[int | None]:
@@ -235,6 +232,13 @@ class _Tiles:
             except DocumentError as error:
                 with blame_served("tlog"):
                     raise error from None
+
+    def held_leaf(self, index: int) -> bytes | None:
+        """The hash of a leaf, where its tile is held."""
+        try:
+            return self.tree.leaf(index)
+        except (_NeededError, DocumentError):
+            return None
 
     def _read(self, tile: Tile) -> bytes:
         data = self._held.get(tile.path)

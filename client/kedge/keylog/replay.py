@@ -13,6 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -20,7 +21,7 @@ from kedge.document import DocumentError
 from kedge.errors import Reason, Refusal, VerificationError
 from kedge.keylog.checkpoint import Witnessed
 from kedge.keylog.leaf import DocumentLeaf, EventKind, KeyLeaf, KeyState, Leaf, RoleLeaf, RootLeaf, parse_leaf
-from kedge.keylog.tree import leaf_hash, root_hash
+from kedge.keylog.tree import leaf_hashes, root_hash
 
 __all__ = ["Entry", "Fault", "History", "check_complete", "replay"]
 
@@ -63,7 +64,7 @@ def check_complete(entries: Sequence[bytes], witnessed: Witnessed) -> None:
     Raises:
         VerificationError: they do not make the root hash that was signed.
     """
-    found = root_hash([leaf_hash(entry) for entry in entries])
+    found = root_hash(leaf_hashes(entries))
     if len(entries) != witnessed.size or found != witnessed.root:
         refusal = Refusal(
             reason=Reason.UNPROVEN, file="tlog/tile/entries", expected=witnessed.root.hex(), found=found.hex()
@@ -75,10 +76,17 @@ def check_complete(entries: Sequence[bytes], witnessed: Witnessed) -> None:
         )
 
 
-def replay(entries: Iterable[bytes]) -> History:
-    """Go through the entries of a log, from the first."""
+def replay(entries: Iterable[bytes], *, registry: str | None = None) -> History:
+    """Go through the entries of a log, from the first; with ``registry``, through that one's alone.
+
+    A leaf has one way of being written, so that one of a registry is known by its bytes: another entry that only says
+    the same proves nothing to any client.
+    """
     history = History()
+    mark = f'"registry":{json.dumps(registry, ensure_ascii=False)}'.encode() if registry is not None else b""
     for index, data in enumerate(entries):
+        if mark not in data:
+            continue
         try:
             leaf = parse_leaf(data)
         except DocumentError as error:

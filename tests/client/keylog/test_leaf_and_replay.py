@@ -103,6 +103,14 @@ def test_a_whole_history_is_replayed_without_a_fault() -> None:
     assert [leaf.document for leaf in history.documents[REGISTRY]] == [keys.sha256 for keys in HISTORY]
 
 
+def test_one_registry_is_replayed_as_among_all() -> None:
+    roots = [RootLeaf.of(number, b"").to_bytes() for number in range(1, 5)]
+    alone, among = replay(written(HISTORY)), replay([*roots, *written(HISTORY)], registry=REGISTRY)
+    assert among.keys == alone.keys
+    assert [entry.index - 4 for entry in among.entries] == [entry.index for entry in alone.entries]
+    assert replay(written(HISTORY), registry="registry.exampl").entries == []
+
+
 def test_a_log_that_leaves_out_any_event_contradicts_itself() -> None:
     entries = written(HISTORY)
     for index, entry in enumerate(entries):
