@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -292,7 +293,7 @@ def test_keys_that_had_been_replaced_are_told_from_those_of_the_time(ceremony: C
     root = made.workspace.root / "metadata"
     assert found(examine(made.workspace.root, made.now)) == []
     for name in ("a", "b"):
-        made.change(lambda view, name=name: plan.add_target(view, f"{NPM}/{name}.json", b"{}"))
+        made.change(partial(plan.add_target, path=f"{NPM}/{name}.json", data=b"{}"))
         made.sign("npm-2")
         made.merge()
     for version in (3, 4):  # one in the middle, and the one of today
