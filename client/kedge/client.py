@@ -222,14 +222,18 @@ class TrustClient:
         """
         return self._ready().state
 
-    def follow(self, steps: Callable[[TrustedState, Freshness], Workflow[TrustedState]]) -> TrustedState:
+    def follow(
+        self, steps: Callable[[TrustedState, Freshness], Workflow[TrustedState]], *, timeout_s: float | None = None
+    ) -> TrustedState:
         """Run more of a workflow from what is verified, such as :func:`kedge.census.every_role`, and keep what passes.
+
+        ``timeout_s`` bounds it as a whole (default: as everything).
 
         Raises:
             KedgeError: as :meth:`target` does.
         """
         now = self._ready()
-        deadline = Deadline(self._timeout_s)
+        deadline = Deadline(timeout_s or self._timeout_s)
         with self._withholding():
             state = self._run(steps(now.state, now.freshness), now.session, deadline)
             if self.key_log is not None:

@@ -271,10 +271,13 @@ class Fields:
                 raise DocumentError(f"{self.at(name)}[{index}]", "must be a text that is not empty")
         return tuple(values)
 
-    def items(self) -> Iterator[tuple[str, Fields]]:
-        """Every entry of a table of tables, in order."""
-        for name in self._table:
-            yield name, self.table(name)
+    def items(self, *, but: Callable[[Any], bool] | None = None) -> Iterator[tuple[str, Fields]]:
+        """Every entry of a table of tables, in order; without those that ``but`` knows to be right as they are."""
+        for name, value in self._table.items():
+            if but is not None and but(value):
+                self._taken.add(name)
+            else:
+                yield name, self.table(name)
 
     def names(self) -> tuple[str, ...]:
         """The names of all fields, in order."""
@@ -337,6 +340,7 @@ def _bounded_int(text: str) -> int:
     return int(text)
 
 
+_NO_BRACKETS = re.compile(r"[^\[\]{}]+")
 _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 
 
@@ -344,13 +348,20 @@ def _limit_depth(text: str) -> None:
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return
     depth = 0
-    for token in _STRUCTURE.finditer(text):
-        if token[0] in "[{":
+    for sign in _brackets(text):
+        if sign in "[{":
             depth += 1
             if depth > MAX_DEPTH:
                 raise DocumentError("", f"is nested more than {MAX_DEPTH} deep")
-        elif token[0] in "]}":
+        else:
             depth -= 1
+
+
+def _brackets(text: str) -> str:
+    """The brackets of a JSON text that stand outside of its strings, in order."""
+    if "\\" not in text:  # then every quote begins or ends a string
+        return _NO_BRACKETS.sub("", "".join(text.split('"')[::2]))
+    return "".join(token[0] for token in _STRUCTURE.finditer(text) if token[0] in "[]{}")
 
 
 def _refuse_surrogates(value: Any) -> None:

@@ -54,6 +54,7 @@ __all__ = [
 
 T = TypeVar("T", "Root", "Timestamp", "Snapshot", "Targets")
 
+_LOWER_HEX = re.compile("[0-9a-f]+")
 _TOP_LEVEL = ("root", "targets", "snapshot", "timestamp")
 _EXPIRES = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 
@@ -356,7 +357,7 @@ def _snapshot_shape(signed: Fields) -> None:
 
 
 def _targets_shape(signed: Fields) -> None:
-    for _, entry in signed.table("targets").items():
+    for _, entry in signed.table("targets").items(but=_is_plain_target):
         entry.integer("length")
         _hashes_shape(entry.table("hashes"))
     if "delegations" not in signed:
@@ -375,6 +376,17 @@ def _targets_shape(signed: Fields) -> None:
         _role_shape(succinct)
         succinct.integer("bit_length", minimum=1, maximum=32)
         succinct.text("name_prefix")
+
+
+def _is_plain_target(entry: Any) -> bool:
+    """Whether a target has a length, a SHA-256 and nothing else: most of them, and there may be very many."""
+    if type(entry) is not dict or entry.keys() != {"hashes", "length"}:
+        return False
+    length, hashes = entry["length"], entry["hashes"]
+    if type(length) is not int or length < 0 or type(hashes) is not dict or hashes.keys() != {"sha256"}:
+        return False
+    digest = hashes["sha256"]
+    return type(digest) is str and _LOWER_HEX.fullmatch(digest) is not None
 
 
 def _keys_shape(keys: Fields) -> None:

@@ -41,6 +41,8 @@ STATE, PREVIOUS, FLOORS, HISTORY = "state.json", "state.json.prev", "floors.json
 MAX_RECORD_BYTES = 64_000_000
 # Blobs that no record names are kept until there are this many: a reader may hold a record that was just replaced.
 MAX_UNNAMED_BLOBS = 64
+# So many new blobs are brought to the disk one by one; more of them together.
+SYNCED_ALONE = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +171,10 @@ class Store:
 
     def _sync_fresh(self) -> None:
         if not self._fresh:
+            return
+        if len(self._fresh) > SYNCED_ALONE:
+            os.sync()  # all at once: one by one, each would wait for the disk
+            self._fresh.clear()
             return
         for digest in self._fresh:
             with contextlib.suppress(FileNotFoundError):  # cleared away by another process: nobody names it

@@ -67,12 +67,18 @@ __all__ = [
     "Step",
     "Workflow",
     "download",
+    "fetch_role",
+    "fetch_target",
     "find",
+    "held_role",
+    "held_target",
     "opening",
     "refresh",
     "restore",
+    "role_request",
     "root_request",
     "target_paths",
+    "target_request",
     "update_role",
 ]
 
@@ -187,16 +193,40 @@ def download(found: Found) -> Workflow[bytes]:
         VerificationError: its length or a digest is not what the role lists, or its path leads out of the repository.
         FetchError: it is not there.
     """
-    target = found.target
-    held = yield Recall(Area.TARGETS, target.path)
-    if isinstance(held, bytes) and checks.content_matches(target, held):
+    held = yield from held_target(found)
+    if held is not None:
         return held
+    return (yield from fetch_target(found, target_request(found)))
+
+
+def held_target(found: Found) -> Workflow[bytes | None]:
+    """Take the target's file from what is held; None where that is not what the role lists."""
+    held = yield Recall(Area.TARGETS, found.target.path)
+    return held if isinstance(held, bytes) and checks.content_matches(found.target, held) else None
+
+
+def target_request(found: Found) -> Fetch:
+    """What to ask the repository for, to have a target's file.
+
+    Raises:
+        VerificationError: its path leads out of the repository.
+    """
     # §5.7.1 with consistent snapshots a digest stands before the file's name
-    path, *_ = target_paths(target, consistent=bool(found.state.root.consistent_snapshot))
-    check = partial(checks.check_target, target)
-    data = yield from _fetch(Fetch(Area.TARGETS, path, target.length, judge=_passing(check)))
-    check(data)
-    yield Accepted(Area.TARGETS, target.path, data, found.state)
+    path, *_ = target_paths(found.target, consistent=bool(found.state.root.consistent_snapshot))
+    check = partial(checks.check_target, found.target)
+    return Fetch(Area.TARGETS, path, found.target.length, judge=_passing(check))
+
+
+def fetch_target(found: Found, request: Fetch) -> Workflow[bytes]:
+    """Fetch a target's file and check it.
+
+    Raises:
+        VerificationError: its length or a digest is not what the role lists.
+        FetchError: it is not there.
+    """
+    data = yield from _fetch(request)
+    checks.check_target(found.target, data)
+    yield Accepted(Area.TARGETS, found.target.path, data, found.state)
     return data
 
 
@@ -210,25 +240,63 @@ def update_role(
         ExpiredError: it has expired.
         FetchError: it is not there.
     """
-    meta = checks.role_meta(state, role)
+    state, is_current = yield from held_role(state, role, delegator, freshness)
+    if is_current:
+        return state
+    request = role_request(state, role, delegator, freshness, limits)
+    return (yield from fetch_role(state, role, delegator, freshness, request))
+
+
+def held_role(
+    state: TrustedState, role: str, delegator: Root | Targets, freshness: Freshness
+) -> Workflow[tuple[TrustedState, bool]]:
+    """Take a targets role from what is held, as far as that is what the snapshot and ``delegator`` ask for today.
+
+    Gives the state, and whether the role is in it now; else the repository must be asked (:func:`fetch_role`).
+
+    Raises:
+        VerificationError: the snapshot does not list the role.
+    """
+    checks.role_meta(state, role)
     if role in state.roles:
         try:
             checks.check_held_role(state, role, delegator, freshness)
         except VerificationError:
             state = replace(state, roles={name: held for name, held in state.roles.items() if name != role})
         else:
-            return state
+            return state, True
     recalled = yield Recall(Area.METADATA, role)
     if isinstance(recalled, bytes):
         try:
-            return checks.accept_role(state, recalled, role, delegator, freshness)
+            return checks.accept_role(state, recalled, role, delegator, freshness), True
         except VerificationError:
             pass  # superseded or damaged: the repository has the right one
-    # §5.6.1 fetch
+    return state, False
+
+
+def role_request(
+    state: TrustedState, role: str, delegator: Root | Targets, freshness: Freshness, limits: Limits
+) -> Fetch:
+    """What to ask the repository for, to have a targets role as the snapshot names it."""
+    meta = checks.role_meta(state, role)
     prefix = f"{meta.version}." if state.root.consistent_snapshot else ""
-    request = Fetch(Area.METADATA, f"{prefix}{quote(role, safe='')}.json", _bound(meta, limits.targets_bytes))
     accept = partial(checks.accept_role, state, role=role, delegator=delegator, freshness=freshness)
-    data = yield from _fetch(replace(request, judge=_passing(accept)))
+    path = f"{prefix}{quote(role, safe='')}.json"
+    return Fetch(Area.METADATA, path, _bound(meta, limits.targets_bytes), judge=_passing(accept))
+
+
+def fetch_role(
+    state: TrustedState, role: str, delegator: Root | Targets, freshness: Freshness, request: Fetch
+) -> Workflow[TrustedState]:
+    """Fetch a targets role and check it.
+
+    Raises:
+        VerificationError: what is served must not be trusted.
+        ExpiredError: it has expired.
+        FetchError: it is not there.
+    """
+    # §5.6.1 fetch
+    data = yield from _fetch(request)
     state = checks.accept_role(state, data, role, delegator, freshness)
     # §5.6.6 keep it
     yield Accepted(Area.METADATA, role, data, state)
