@@ -6,7 +6,7 @@
 
 Answers to one connection leave in order, each ``LATENCY_MS`` after its request arrived, as on a line with that round
 trip; setting a connection up costs nothing extra, which favours whoever opens many. ``/count`` tells how many requests
-and connections there were since it was last asked for.
+and connections there were since it was last asked for, ``/paths`` how often each path was asked for.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 __all__ = ["serve"]
@@ -28,6 +29,7 @@ class Counting:
         self.latency_s = latency_s
         self.requests = 0
         self.connections = 0
+        self.paths: Counter[str] = Counter()
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
@@ -39,12 +41,13 @@ class Counting:
                 head = await reader.readuntil(b"\r\n\r\n")
                 arrived = asyncio.get_running_loop().time()
                 path = head.split(b" ", 2)[1].decode()
-                if path == "/count":
-                    answers.put_nowait((0, self._counted()))
+                if path in ("/count", "/paths"):
+                    answers.put_nowait((0, self._counted() if path == "/count" else self._asked()))
                     continue
                 self.connections += not known
                 known = True
                 self.requests += 1
+                self.paths[path] += 1
                 answers.put_nowait((arrived + self.latency_s, _answer(self.files.get(path))))
         except (asyncio.IncompleteReadError, ConnectionError):
             answers.put_nowait(None)
@@ -67,6 +70,10 @@ class Counting:
         counted = {"requests": self.requests, "connections": self.connections}
         self.requests = self.connections = 0
         return _answer(json.dumps(counted).encode())
+
+    def _asked(self) -> bytes:
+        asked, self.paths = self.paths, Counter()
+        return _answer(json.dumps(asked).encode())
 
 
 def _answer(body: bytes | None) -> bytes:

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kedge.errors import InputError, StoreError
 
-__all__ = ["MAX_FILE_BYTES", "create", "read", "remove", "remove_folder", "replace"]
+__all__ = ["MAX_FILE_BYTES", "create", "read", "remove", "remove_folder", "replace", "replace_many"]
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 _TEMPORARY = ".kedge-"
+_SYNCED_ALONE = 64
 
 
 def read(path: Path, *, what: str = "file", max_bytes: int = MAX_FILE_BYTES) -> bytes:
@@ -49,6 +50,27 @@ def replace(path: Path, data: bytes) -> None:
     """
     with _temporary(path, data, 0o644) as temporary:
         temporary.replace(path)
+
+
+def replace_many(files: Iterable[tuple[Path, bytes]]) -> int:
+    """Put many files in their places, whatever was there, and give their number.
+
+    Each is whole or as it was. Above a few they are brought to the disk together: one by one each would wait for it.
+
+    Raises:
+        StoreError: the disk refused; some may have been replaced.
+    """
+    count = 0
+    for path, data in files:
+        if count < _SYNCED_ALONE:
+            replace(path, data)
+        else:
+            with _temporary(path, data, 0o644, durable=False) as temporary:
+                temporary.replace(path)
+        count += 1
+    if count > _SYNCED_ALONE:
+        os.sync()
+    return count
 
 
 def create(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -92,7 +114,7 @@ def remove_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _temporary(path: Path, data: bytes, mode: int) -> Iterator[Path]:
+def _temporary(path: Path, data: bytes, mode: int, *, durable: bool = True) -> Iterator[Path]:
     temporary: Path | None = None
     _make_folder(path.parent)
     try:
@@ -102,9 +124,11 @@ def _temporary(path: Path, data: bytes, mode: int) -> Iterator[Path]:
             os.fchmod(stream.fileno(), mode)
             stream.write(data)
             stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         yield temporary
-        _sync_folder(path.parent)
+        if durable:
+            _sync_folder(path.parent)
     except FileExistsError:
         raise
     except OSError as error:

@@ -227,6 +227,14 @@ class Workspace:
         """
         disk.replace(self._target_file(path), data)
 
+    def write_targets(self, files: Mapping[str, bytes]) -> int:
+        """Keep the bytes of many targets, and give their number; the lock must be held.
+
+        Raises:
+            StoreError: the disk refused.
+        """
+        return disk.replace_many((self._target_file(path), data) for path, data in files.items())
+
     def remove_target(self, path: str) -> None:
         """Remove a target's bytes, if they are there; the lock must be held.
 

@@ -32,6 +32,8 @@ from kedge.memory import read_record
 from kedge.monitor import Expectation, read_seen
 from kedge.registries.hex import Hex
 from kedge.registries.npm import NPM
+from kedge.registries.pub.document import read_source
+from kedge.registries.pub.listing import read_listing
 from kedge.state import StateRecord
 from kedge.sync.folder import MirrorRecord
 from kedge_repo.bins import BinIndex
@@ -183,6 +185,19 @@ FORMATS: dict[str, Format] = {
             r"\.id: .* stands there twice": BY_ONE_FIELD,
             r"pem: must be": "a schema does not look into base64",
         },
+    ),
+    "pub-listing": Format(
+        example=EXAMPLES["pub-listing"],
+        read=read_listing,
+        beyond={
+            r"is not among the versions$": "one field refers to another",
+            r"stands among the versions too, or twice$": "one field refers to another",
+        },
+    ),
+    "pub-source": Format(
+        example=EXAMPLES["pub-source"],
+        read=read_source,
+        beyond={},
     ),
     "lock": Format(example=EXAMPLES["lock"], read=Lock.from_bytes, beyond=CALENDAR),
     "policy": Format(

@@ -21,6 +21,7 @@ from kedge_repo._cli import (
     lint_policy,
     log,
     online,
+    pub,
     publish,
     recover,
     report,
@@ -51,6 +52,7 @@ app.add_typer(role.app, name="role")
 app.command("delegate")(role.delegate)
 app.command("renew")(role.renew)
 app.add_typer(bins.app, name="bins")
+app.add_typer(pub.app, name="pub")
 app.add_typer(event.app, name="event")
 lint.app.command("policy")(lint_policy.policy)
 app.add_typer(lint.app, name="lint")

@@ -17,7 +17,7 @@ from __future__ import annotations
 from kedge_repo.plan.keys import add_key, revoke_key, rotate_key
 from kedge_repo.plan.registry import add_registry_key, revoke_registry_key, rotate_registry_key
 from kedge_repo.plan.roles import delegate, initial, renew, set_role
-from kedge_repo.plan.targets import add_target, remove_target, responsible_role
+from kedge_repo.plan.targets import add_target, add_targets, remove_target, responsible_role
 from kedge_repo.plan.view import Plan, View
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "add_key",
     "add_registry_key",
     "add_target",
+    "add_targets",
     "delegate",
     "initial",
     "remove_target",

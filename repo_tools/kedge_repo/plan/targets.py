@@ -14,7 +14,7 @@ from kedge_repo.payload import Payload, digest
 from kedge_repo.plan.view import Plan, View, next_version
 from kedge_repo.targetpath import check_target_path
 
-__all__ = ["add_target", "remove_target", "responsible_role", "topic_of"]
+__all__ = ["add_target", "add_targets", "remove_target", "responsible_role", "topic_of"]
 
 
 def add_target(view: View, path: str, data: bytes, custom: Mapping[str, Any] | None = None) -> Plan:
@@ -41,6 +41,39 @@ def add_target(view: View, path: str, data: bytes, custom: Mapping[str, Any] | N
     change = f"{verb} target {path} in {role}: {len(data)} bytes, sha256 {digest(data)}"
     payload = Payload.of(role, signed)
     return Plan(topic=topic_of(path, verb), changes=(change,), payloads=(payload,), targets={path: data})
+
+
+def add_targets(view: View, role: str, files: Mapping[str, bytes], *, topic: str) -> Plan:
+    """Add or replace many targets of ``role`` at once; those that are so already are left alone.
+
+    Raises:
+        InputError: a path cannot be a target's or belongs to another role, or nothing would change.
+    """
+    for path in files:
+        if (other := responsible_role(view, path)) != role:
+            raise InputError(f"target {path}: belongs to {other}, not to {role}")
+    listed = view.targets(role).targets
+    fresh = {path: TargetFile.from_data(path, data, ["sha256"]) for path, data in files.items()}
+    changed = {path: target for path, target in fresh.items() if path not in listed or not _same(listed[path], target)}
+    if not changed:
+        raise InputError(f"{topic}: {role} version {view.targets(role).version} has all of it already")
+    signed = next_version(view, role)
+    for path, target in changed.items():
+        if (old := listed.get(path)) is not None and old.custom:
+            target.unrecognized_fields["custom"] = old.custom
+        signed.targets[path] = target
+    added = sum(path not in listed for path in changed)
+    change = f"{topic}: {added} targets are added in {role}, {len(changed) - added} are replaced"
+    return Plan(
+        topic=topic,
+        changes=(change,),
+        payloads=(Payload.of(role, signed),),
+        targets={path: files[path] for path in changed},
+    )
+
+
+def _same(one: TargetFile, other: TargetFile) -> bool:
+    return (one.length, one.hashes) == (other.length, other.hashes)
 
 
 def remove_target(view: View, path: str) -> Plan:
