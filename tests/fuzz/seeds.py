@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tuf.api.metadata import Targets
 
+from fuzz import apt_hex
 from kedge_repo.payload import Payload
 from kedge_repo.request import Request, TargetChange
 
@@ -114,6 +115,8 @@ def _made(target: str) -> list[bytes]:
             return [CATALOGUE.read_bytes(), _written()["catalogue"]]
         case "request":
             return [_request()]
+        case _ if target in apt_hex.SEEDS:
+            return apt_hex.SEEDS[target]()
         case _ if target in _TEXTS:
             return [text.encode() for text in _TEXTS[target]]
         case _:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from securesystemslib.formats import encode_canonical
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
+from fuzz import apt_hex
 from fuzz.answers import read_answer
 from fuzz.seeds import npm_key_document
 from kedge import session
@@ -173,5 +174,6 @@ TARGETS: dict[str, Callable[[bytes], object]] = {
     "request": lambda data: _same_again(Request.from_bytes(data), Request.to_bytes, Request.from_bytes),
     "response": lambda data: _same_again(Response.from_bytes(data), Response.to_bytes, Response.from_bytes),
     "http": read_answer,
+    **apt_hex.TARGETS,
 }
 """Each parser by the name of its corpus."""

@@ -179,8 +179,8 @@ def _read_statement(body: bytes) -> _Statement | None:
     unhashed_end = unhashed_start + int.from_bytes(body[hashed_end:unhashed_start])
     hashed = _subpackets(body[4 + width : hashed_end])
     unhashed = _subpackets(body[unhashed_start:unhashed_end])
-    created = next((int.from_bytes(content) for kind, content in hashed if kind == _CREATED), 0)
-    lifetime_s = next((int.from_bytes(content) for kind, content in hashed if kind == _KEY_EXPIRES), None)
+    numbers = {kind: int.from_bytes(content) for kind, content in reversed(hashed) if len(content) == 4}
+    created, lifetime_s = numbers.get(_CREATED, 0), numbers.get(_KEY_EXPIRES)
     issuers = [
         content[kind == _ISSUER_FINGERPRINT :].hex().upper()
         for kind, content in (*hashed, *unhashed)

@@ -21,6 +21,7 @@ __all__ = ["Signature", "Standing", "read_gpgv", "read_sqv"]
 # RFC 9580 §9.5: MD5, SHA-1 and RIPEMD-160 can be, or soon can be, made to collide.
 _WEAK_DIGESTS = {"1": "MD5", "2": "SHA-1", "3": "RIPEMD-160"}
 _HEX = "[0-9A-Fa-f]"
+_FINGERPRINT = re.compile(f"{_HEX}{{40}}|{_HEX}{{64}}")
 
 
 class Standing(StrEnum):
@@ -84,7 +85,7 @@ def _signatures(status: str) -> Iterator[list[list[str]]]:
 
 def _one(lines: list[list[str]]) -> Signature:
     said = [words for words in lines if words[0] in _WORDS and len(words) > 1]
-    valid = [words for words in lines if words[0] == "VALIDSIG" and len(words) >= 10]
+    valid = [words for words in lines if words[0] == "VALIDSIG" and len(words) >= 10 and _names_keys(words)]
     errors = [words for words in lines if words[0] == "ERRSIG" and len(words) >= 7]
     if len(said) != 1 or (said[0][0] == "GOODSIG" and len(valid) != 1):
         # Two verdicts on one signature, or none, or a good one without its fingerprint: nothing that is understood.
@@ -99,6 +100,11 @@ def _one(lines: list[list[str]]) -> Signature:
     if found.standing is Standing.GOOD and fields[8] in _WEAK_DIGESTS:
         found = replace(found, standing=Standing.WEAK_DIGEST, detail=f"made over {_WEAK_DIGESTS[fields[8]]}")
     return found
+
+
+def _names_keys(valid: list[str]) -> bool:
+    """Whether a VALIDSIG line names the key that signed, and its primary key if that is another one."""
+    return all(_FINGERPRINT.fullmatch(text) is not None for text in (valid[1], *valid[10:11]))
 
 
 def _uncounted(lines: list[list[str]], errors: list[list[str]]) -> Signature:
@@ -126,7 +132,7 @@ def read_sqv(output: str, messages: str) -> tuple[Signature, ...]:
     good = [
         Signature(standing=Standing.GOOD, key=line.upper(), primary=line.upper())
         for line in output.split("\n")
-        if re.fullmatch(f"{_HEX}{{40}}|{_HEX}{{64}}", line)
+        if _FINGERPRINT.fullmatch(line)
     ]
     missing = [
         Signature(standing=Standing.UNKNOWN_KEY, key=key.upper())

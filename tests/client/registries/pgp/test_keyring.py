@@ -197,6 +197,21 @@ def test_a_spoilt_keyring_is_read_or_a_named_fault(debian: bytes, data: st.DataO
         return
 
 
+@pytest.mark.parametrize(("lifetime", "expected"), [(b"\x00\x01\x51\x80", 1), (b"\x00" * 4, None), (b"\xff" * 9, None)])
+def test_a_self_signature_says_how_long_a_key_lasts_in_four_bytes_or_not_at_all(
+    lifetime: bytes, expected: int | None
+) -> None:
+    created = (1_600_000_000).to_bytes(4)
+    key = b"\x04" + created + b"\x16\x00\x01\x00"
+    hashed = b"\x05\x02" + created + bytes([len(lifetime) + 1]) + b"\x09" + lifetime
+    statement = b"\x04\x13\x16\x08" + len(hashed).to_bytes(2) + hashed + b"\x00\x00\x00\x00"
+    (certificate,) = read_keyring(
+        b"".join(bytes([0x80 | tag << 2, len(body)]) + body for tag, body in ((6, key), (13, b"x"), (2, statement)))
+    )
+    days = (certificate.expires - certificate.created).days if certificate.expires is not None else None
+    assert days == expected
+
+
 def test_a_subkey_is_taken_out_with_what_is_bound_to_it(gpg: GnuPG) -> None:
     one, two = gpg.subkey("several"), gpg.subkey("several")
     (certificate,) = read_keyring(gpg.public("several"))

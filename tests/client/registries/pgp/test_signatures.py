@@ -173,6 +173,8 @@ def valid(key: str, primary: str | None = None, digest: str = "8") -> str:
             line("NEWSIG") + line("GOODSIG", "0" * 16, "x") + line("BADSIG", "0" * 16, "x") + valid(FIRST),
             [Standing.UNCHECKED],
         ),
+        (line("NEWSIG") + line("GOODSIG", "0" * 16, "x") + valid("A" * 16), [Standing.UNCHECKED]),
+        (line("NEWSIG") + line("GOODSIG", "0" * 16, "x") + valid(FIRST, "x"), [Standing.UNCHECKED]),
         (line("NEWSIG") + line("EXPKEYSIG", "0" * 16, "x") + valid(FIRST), [Standing.EXPIRED_KEY]),
         (line("NEWSIG") + line("REVKEYSIG", "0" * 16, "x") + valid(FIRST), [Standing.REVOKED_KEY]),
         (line("NEWSIG") + line("EXPSIG", "0" * 16, "x") + valid(FIRST), [Standing.EXPIRED_SIGNATURE]),
