@@ -95,7 +95,7 @@ audit: $(VENV)/.installed ## ask for known vulnerabilities of what is installed 
 # The tools that tests hold kedge against, each by name and version: the registry of the npm here says where they lie. No
 # install script is run, and nothing is written outside $(PEERS). npm 12 and Corepack 0.36 want a newer node than Debian's.
 # go-tuf is a library, of which a reader is built; a Go from 1.21 on fetches the newer one that go-tuf asks for.
-peers: ## install tuf-js, @sigstore/tuf, go-tuf, npm, pnpm, Corepack and a node, beside which tests run ours (needs npm and Go)
+peers: ## install tuf-js, @sigstore/tuf, go-tuf, npm, pnpm, Corepack, an old sigstore-python and a node, beside which tests run ours (needs npm and Go)
 	@mkdir -p $(PEERS)/tarballs
 	@tufjs=5.0.1; sigstore=4.0.2; \
 	node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)' || { tufjs=3.1.0; sigstore=3.1.1; }; \
@@ -105,6 +105,8 @@ peers: ## install tuf-js, @sigstore/tuf, go-tuf, npm, pnpm, Corepack and a node,
 	@rm -f $(PEERS)/node_modules/.package-lock.json
 	@cd tests/interop/go-tuf-reader && go build -trimpath -buildvcs=false -o "$(CURDIR)/$(PEERS)/go-tuf-reader" .
 	@cd $(PEERS)/tarballs && for package in pnpm@10.1.0 @yarnpkg/cli-dist@4.9.1; do npm pack --silent "$$package" >/dev/null; done
+	@old=$(PEERS)/sigstore-python-3.0.0; test -d $$old || { $(PYTHON) -m venv $$old.new && \
+	$$old.new/bin/python -m pip install --quiet --disable-pip-version-check sigstore==3.0.0 && mv $$old.new $$old; }
 
 signers: $(VENV)/.developing ## install what keys on tokens, in OpenSSH files and in AWS KMS need, and sigstore-python, for the tests with real ones
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,hsm,ssh,awskms,sigstore,qr]'

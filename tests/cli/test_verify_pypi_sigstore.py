@@ -202,3 +202,38 @@ def test_s2_a_cached_root_that_was_changed_is_never_used(user: User) -> None:
     assert (done.code, done.out) == (1, "")
     shutil.move(user.world.folder.with_name("gone"), user.world.folder)  # the control: it is fetched again
     assert user.sigstore().code == 0
+
+
+READ_REPOSITORY = """
+import sys
+from pathlib import Path
+from sigstore.models import ClientTrustConfig
+config = ClientTrustConfig.from_tuf(sys.argv[1], bootstrap_root=Path(sys.argv[2]))
+print(len(config.trusted_root.get_fulcio_certs()), config.signing_config.get_oidc_url())
+"""
+
+
+@pytest.mark.usefixtures("with_sigstore_python")
+def test_a_mirror_is_a_repository_for_sigstores_own_clients(user: User, tmp_path: Path) -> None:
+    """The layout that ``cosign initialize --mirror`` reads too: metadata at the top, targets below ``targets/``."""
+    for name in ("trusted_root.json", "signing_config.v0.2.json"):
+        user.world.repo.add_target(name, (user.facts.vectors / "sigstore" / name).read_bytes())
+    user.world.repo.publish()
+    user.world.publish()
+    copy, home = tmp_path / "mirror", tmp_path / "home"
+    home.mkdir()
+    layout = ("--metadata", "", "--targets", "targets")
+    done = user.world.shell.run("mirror", "sync", copy, "--anchor", "repo", *layout)
+    assert done.code == 0, done.err
+    assert (copy / "timestamp.json").is_file()
+    with HostileServer(Folder(copy)) as server:
+        command = [sys.executable, "-W", "ignore", "-c", READ_REPOSITORY, server.url, str(tmp_path / "root.json")]
+        read = subprocess.run(command, capture_output=True, text=True, env={"HOME": str(home)}, timeout=60, check=False)
+    assert (read.returncode, read.stdout) == (0, "3 https://oauth2.sigstore.dev/auth\n"), read.stderr
+
+
+class Folder:
+    """What lies in a folder, to be served."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -23,6 +23,7 @@ PAGES = (
     "how-to/ci",
     "how-to/apt-machines",
     "how-to/hex-projects",
+    "how-to/provenance",
 )
 # Their commands are run by other tests, which hold the text of the page to them.
 RUN_ELSEWHERE = ("how-to/corepack-in-docker", "how-to/sign-offline")

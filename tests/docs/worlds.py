@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -14,8 +15,10 @@ from interop.npm_world.project import write_project
 from kedge import Anchor, Mirror
 from kedge.anchor import add
 from support.aptrepo import AptRepository
+from support.attested import SigstoreInstance, index_of, provenance, publish_statement
 from support.gnupg import gnupg
 from support.hexrepo import HexRelease, HexRepository, key_entry, package, signed, tarball
+from support.packages import PackageRegistry, SigningKey, archive_of, lockfile
 from support.server import HostileServer
 from support.simulator import RepositorySimulator
 
@@ -94,4 +97,36 @@ def _speak_for(registry: str, file: str, data: bytes, folder: Path, environment:
     add(anchor, Path(environment["KEDGE_CONFIG_DIR"]))
 
 
-WORLDS: Mapping[str, World] = {"apt": _apt, "hex": _hex, "mirror": _mirror}
+@contextmanager
+def _provenance(folder: Path, environment: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """A registry and an index that attest where things were built, and an anchor that carries the trusted root."""
+    key, instance, npm = SigningKey("SHA256:example"), SigstoreInstance(), PackageRegistry()
+    entries = [key.entry(usage) for usage in ("npm:signatures", "npm:attestations")]
+    repo = RepositorySimulator(now=datetime(2098, 1, 1, tzinfo=UTC))
+    repo.add_target(f"{NPM}/keys.json", json.dumps({"keys": entries}).encode())
+    repo.add_target("trusted_root.json", instance.trusted_root())
+    repo.add_target("signing_config.v0.2.json", b"{}")
+    repo.publish()
+    repo.write(folder.parent / "repository")
+    mirror = Mirror(url=str(folder.parent / "repository"))
+    anchor = Anchor(name="example", initial_root=repo.initial_root, mirrors=(mirror,), registries=(NPM, "sigstore"))
+    add(anchor, Path(environment["KEDGE_CONFIG_DIR"]))
+    (folder / "package-lock.json").write_bytes(lockfile(("left-pad", "1.3.0")))
+    sha512 = hashlib.sha512(archive_of("left-pad", "1.3.0")).hexdigest()
+    source, commit = "https://github.com/left/pad", "c0ffee" * 6 + "0000"
+    npm.publish("left-pad", "1.3.0", keys=[key])
+    built = provenance("left-pad", "1.3.0", sha512, repository=source, commit=commit)
+    said = publish_statement("left-pad", "1.3.0", sha512)
+    signed = instance.attest_by_key(said, key.keyid, key.private)
+    npm.attest("left-pad", "1.3.0", instance.attest(built, repository=source, commit=commit), signed)
+    sha256 = hashlib.sha256(b"an sdist").hexdigest()
+    (folder / "requirements.txt").write_text(f"sample==1.0 --hash=sha256:{sha256}\n")
+    with HostileServer(npm) as registry, HostileServer(index_of("sample", "1.0", sha256, instance)) as index:
+        (folder / ".npmrc").write_text(f"registry={registry.url}/\n")
+        (Path(environment["KEDGE_CONFIG_DIR"]) / "npm.toml").write_text(
+            f'format = "kedge.npm/1"\n[[registry]]\nurl = "{registry.url}/"\nupstream = "{NPM}"\n'
+        )
+        yield {"https://pypi.example": index.url}
+
+
+WORLDS: Mapping[str, World] = {"apt": _apt, "hex": _hex, "mirror": _mirror, "provenance": _provenance}

@@ -10,10 +10,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kedge.exports import Source, find_exporter
+from kedge.findings import Severity
+from kedge.keys import KeySet
 from kedge.registries.sigstore import Sigstore
 from kedge.trust import Target
 from support.attested import RealAttestations
@@ -84,3 +87,68 @@ def test_s1_the_exported_client_config_verifies_a_real_bundle_without_network_or
     done = run(VERIFY, config, bundle, f"{PUBLISHER}x", home=home)  # the control: for another identity it refuses
     assert done.returncode == 1
     assert "VerificationError" in done.stderr
+
+
+# What sigstore-python 3.0.0 makes of a trusted root; its later versions give the class another place.
+READ = """
+import sys
+from sigstore._internal.trust import KeyringPurpose, TrustedRoot
+root = TrustedRoot.from_file(sys.argv[1])
+root.rekor_keyring(KeyringPurpose.VERIFY)
+root.ct_keyring(KeyringPurpose.VERIFY)
+root.get_fulcio_certs()
+"""
+
+
+@pytest.fixture
+def oldest(repository: Path, require: Callable[[object, str], None]) -> Path:
+    """The Python of the oldest sigstore-python that reads trusted roots and still installs: version 3.0.0."""
+    peers = Path(os.environ.get("KEDGE_PEERS") or repository / ".peers")
+    python = peers / "sigstore-python-3.0.0" / "bin" / "python"
+    require(python.is_file(), "sigstore-python 3.0.0 is not there: run make peers")
+    return python
+
+
+def drop_the_second_log(document: Any) -> None:
+    del document["tlogs"][1]
+
+
+def nothing(document: Any) -> None:
+    assert len(document["tlogs"]) == 2
+
+
+def newer_form(document: Any) -> None:
+    drop_the_second_log(document)
+    document["mediaType"] = "application/vnd.dev.sigstore.trustedroot.v0.2+json"
+
+
+@pytest.mark.parametrize(
+    ("edit", "rules", "error"),
+    [
+        (drop_the_second_log, set(), ""),
+        (nothing, {"several-logs", "new-algorithm"}, "Did not find one Rekor key"),
+        (newer_form, {"media-type"}, "unsupported trusted root format"),
+    ],
+)
+def test_lint_warns_of_what_the_oldest_reader_refuses(
+    edit: Callable[[Any], None], rules: set[str], error: str, source: Source, oldest: Path, tmp_path: Path
+) -> None:
+    """The Ed25519 log that came in 2025 is the middle row: it broke real clients, and none was warned."""
+    document = json.loads(source.keys.document)
+    edit(document)
+    data = json.dumps(document).encode()
+    before = json.loads(source.keys.document)
+    drop_the_second_log(before)
+
+    def parsed(given: bytes) -> KeySet:
+        return Sigstore().parse(given, registry="sigstore", custom=None, now=NOW)
+
+    found = Sigstore().lint(parsed(json.dumps(before).encode()), parsed(data))
+    warned = {each.rule for each in found if each.severity in (Severity.WARNING, Severity.ERROR)}
+    assert {rule.removeprefix("sigstore/") for rule in warned} - {"unreadable"} == rules
+    file = tmp_path / "trusted_root.json"
+    file.write_bytes(data)
+    command = [str(oldest), "-W", "ignore", "-c", READ, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode == 0) is (rules == set()), done.stderr
+    assert error in done.stderr

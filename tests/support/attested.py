@@ -26,7 +26,15 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
-__all__ = ["SIGSTORE_1_0_0", "RealAttestations", "SigstoreInstance", "provenance", "publish_statement", "statement"]
+__all__ = [
+    "SIGSTORE_1_0_0",
+    "RealAttestations",
+    "SigstoreInstance",
+    "index_of",
+    "provenance",
+    "publish_statement",
+    "statement",
+]
 
 SIGSTORE_1_0_0 = "sha512-e+qfbn/zf1+rCza/BhIA//Awmf0v1pa5HQS8Xk8iXrn9bgytytVLqYD0P7NSqZ6IELTgq+tcDvLPkQjNHyWLNg=="
 """The integrity of the real sigstore@1.0.0, which the lockfile of whoever installs it holds."""
@@ -113,6 +121,38 @@ def provenance(
         "runDetails": {"builder": {"id": f"https://github.com/actions/runner/{runner}"}},
     }
     return statement(f"pkg:npm/{name.replace('@', '%40')}@{version}", SLSA, said, sha512=sha512)
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What a server serves."""
+
+    files: dict[str, bytes]
+
+
+def index_of(project: str, version: str, sha256: str, instance: SigstoreInstance) -> Files:
+    """A PyPI index with one source distribution of a project, published by a workflow of ``o/PROJECT``."""
+    filename, repository = f"{project}-{version}.tar.gz", f"o/{project}"
+    said = statement(filename, "https://docs.pypi.org/attestations/publish/v1", None, sha256=sha256)
+    bundle = instance.attest(said, repository=f"https://github.com/{repository}")
+    material, envelope = bundle["verificationMaterial"], bundle["dsseEnvelope"]
+    attestation = {
+        "version": 1,
+        "verification_material": {
+            "certificate": material["certificate"]["rawBytes"],
+            "transparency_entries": material["tlogEntries"],
+        },
+        "envelope": {"statement": envelope["payload"], "signature": envelope["signatures"][0]["sig"]},
+    }
+    publisher = {"kind": "GitHub", "repository": repository, "workflow": "release.yml", "environment": None}
+    served = {"version": 1, "attestation_bundles": [{"publisher": publisher, "attestations": [attestation]}]}
+    page = f'<a href="../../files/{filename}#sha256={sha256}">{filename}</a>'
+    return Files(
+        {
+            f"simple/{project}/": page.encode(),
+            f"integrity/{project}/{version}/{filename}/provenance": json.dumps(served).encode(),
+        }
+    )
 
 
 class SigstoreInstance:

@@ -87,8 +87,8 @@ def _forms(old: KeySet | None, new: KeySet) -> Iterator[Finding]:
     known = {(key.id, key.usages) for key in old.keys} if old is not None else set()
     logs = [key for key in new.keys if LOG in key.usages]
     if len(logs) > 1 and any((key.id, key.usages) not in known for key in logs):
-        problem = f"names {len(logs)} transparency logs, one of them new: sigstore-python up to 3.0 takes one alone"
-        yield _finding(new, logs[-1], "several-logs", Severity.NOTE, problem)
+        problem = f"names {len(logs)} transparency logs, one of them new: sigstore-python 3.0 takes no more than one"
+        yield _finding(new, logs[-1], "several-logs", Severity.WARNING, problem)
     for key in new.keys:
         is_log = key.usages[0] in (LOG, CERTIFICATE_LOG)
         if is_log and key.algorithm != _EVERYBODY_READS and (key.id, key.usages) not in known:
