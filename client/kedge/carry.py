@@ -8,6 +8,7 @@ must say what the metadata says, or nothing of it is kept.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from kedge.lockfile import Lock
 from kedge.registry import find_registry
 from kedge.state import StateRecord, TrustedState, sha256_hex
 from kedge.store import Store
-from kedge.transport.bundle import BundleTransport, read_bundle_file
+from kedge.transport.bundle import LOG_PREFIX, BundleTransport, read_bundle_file
 from kedge.trust import Trust
 from kedge.values import dataclass
 
@@ -69,11 +70,17 @@ def make_bundle(
 ) -> bytes:
     """Make a bundle of what ``client`` trusts now, with these targets; for a ``receiver``, of what it lacks.
 
+    Where the client follows the repository's log, the bundle carries what proves it: the receiver asks the same of it.
+
     Raises:
         KedgeError: as ``TrustClient.refresh`` and ``TrustClient.target`` do.
     """
     files = {path: client.target(path).data for path in targets}
-    return bundle_of(client.verified, files, receiver=receiver, extra=extra)
+    _prove_key_documents(client, files)
+    state = client.verified
+    log = client.key_log.carried() if client.key_log is not None else {}
+    beside = {f"{LOG_PREFIX}{path}": data for path, data in log.items()}
+    return bundle_of(state, files, receiver=receiver, extra={**beside, **(extra or {})})
 
 
 def open_bundle(path: Path) -> bytes:
@@ -151,12 +158,25 @@ def take_in(
         try:
             client.refresh()
             targets = {target: client.target(target).sha256 for target in sorted(bundle.manifest.summary.targets)}
+            _prove_key_documents(client, targets)
         except FetchError as error:
             raise _incomplete(file, error) from error
         _check_all(bundle, client.verified, targets, file)
         if keep:
             client.keep()
         return TakenIn(manifest=bundle.manifest, file_bytes=file_bytes, trust=client.trust, extra=bundle.carried.extra)
+
+
+def _prove_key_documents(client: TrustClient, targets: Iterable[str]) -> None:
+    """Ask the log for the key documents now: behind the gap there is nobody to ask later."""
+    if client.key_log is None:
+        return
+    for path in targets:
+        registry = path.rpartition("/")[0]
+        if registry and (not client.anchor.registries or registry in client.anchor.registries):
+            with suppress(InputError):  # a folder that is no registry's
+                if find_registry(registry).target_path(registry) == path:
+                    client.registry_keys(registry)
 
 
 def _open_all(paths: Sequence[Path], store: Store) -> tuple[list[Bundle], int]:

@@ -32,6 +32,7 @@ from kedge.keylog.checkpoint import Witnessed
 from kedge.keylog.follow import CHECKPOINT, Head, Wanted, fetch_entries, follow, prove, recall
 from kedge.keylog.leaf import RoleLeaf, RootLeaf, document_leaf
 from kedge.keylog.policy import POLICY_TARGET, LogPolicy
+from kedge.keylog.tree import TILE_WIDTH
 from kedge.keylog.view import View
 from kedge.state import TrustedState, sha256_hex
 from kedge.steps import Fetch, Found, Missing
@@ -75,6 +76,7 @@ class KeyLog:
         self._pinned: LogPolicy | None = None
         self._held: View | None = None
         self._head: Head | None = None
+        self._transport: Transport | None = None
         if self.mode is Transparency.OFF:
             return
         if anchor.log_policy is not None:
@@ -115,6 +117,7 @@ class KeyLog:
             VerificationError: it does not, or the log itself must not be trusted.
             FetchError: the log cannot be had.
         """
+        self._transport = transport
         with self._judging(transport):
             self._follow(state, partial(_ask, transport, deadline), download)
         self.commit()
@@ -163,12 +166,46 @@ class KeyLog:
             VerificationError: they do not, so something was left out or changed.
             FetchError: they cannot be had, or no log was followed.
         """
+        return self._read_all(partial(_ask, transport, deadline))
+
+    def carried(self, *, timeout_s: float = 60.0) -> dict[str, bytes]:
+        """The files of the log that another client needs to follow it to here, by path below the log.
+
+        That is the checkpoint and one tile, while the log fits into one; else every tile, and where each leaf stands.
+
+        Raises:
+            KedgeError: as :meth:`read_all`, where the log is larger.
+        """
+        if self._head is None:
+            return {}
+        view = self._head.view
+        if self._head.size <= TILE_WIDTH:
+            return {**view.tiles, "checkpoint": view.checkpoint}
+        return {path: data for path, data in self.copied(timeout_s=timeout_s).items() if "/entries/" not in path}
+
+    def copied(self, *, timeout_s: float = 60.0) -> dict[str, bytes]:
+        """All files of the log, by path below it, the checkpoint last: what a copy of the repository serves.
+
+        Tiles are made anew from the entries, which make the root hash; a proof is made for each leaf that was proven.
+
+        Raises:
+            KedgeError: as :meth:`read_all`.
+        """
+        if self._head is None or self._transport is None:
+            return {}
+        from kedge.keylog.copying import log_files  # only who makes a copy
+
+        view = self._head.view
+        _, entries = self._read_all(partial(_ask, self._transport, Deadline(timeout_s)))
+        return log_files(entries, view.checkpoint, view.leaves.values())
+
+    def _read_all(self, ask: Ask) -> tuple[Witnessed, list[bytes]]:
         if self._head is None:
             raise FetchError("no log was followed", hint="run a refresh while the repository can be reached")
         from kedge.keylog.replay import check_complete  # a client that follows a log replays nothing
 
         witnessed = self._head.witnessed
-        entries = _run(fetch_entries(witnessed.size), partial(_ask, transport, deadline))
+        entries = _run(fetch_entries(witnessed.size), ask)
         check_complete(entries, witnessed)
         return witnessed, entries
 

@@ -1,8 +1,8 @@
 """``kedge mirror sync``: bring a folder up to date with a repository, all of it verified from the anchor.
 
 The order of a run: trust is refreshed and every role loaded, as any client does; missing targets are fetched, many at
-once; then the metadata appears, the timestamp last. A run that was cut off at any moment leaves the former copy, with
-some of the new files beside it, and the next run goes on from there.
+once; then the log (where the client follows it) and the metadata appear, the timestamp last. A run that was cut off at
+any moment leaves the former copy, with some of the new files beside it, and the next run goes on from there.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ def sync(
     """
     client.refresh()
     state = client.follow(every_role)
+    log = client.key_log.copied() if client.key_log is not None else {}
     with folder.writing():
         record = folder.begin(sha256_hex(state.roots[0].data))
         _check_same_repository(state, folder, options.layout)
@@ -85,9 +86,10 @@ def sync(
                 missing, into, sources, jobs=options.jobs, file_s=options.file_s, done=progress(len(missing))
             )
             into.sync_folders(path for target in missing for path in target.paths)
-            for path, data in planned.metadata:
+            for path, data in (*((f"tlog/{path}", data) for path, data in log.items()), *planned.metadata):
                 into.write(path, data)
-            cleared = into.note_and_clear(planned.paths, record, now=now, keep=options.keep)
+            present = planned.paths | {f"tlog/{path}" for path in log}
+            cleared = into.note_and_clear(present, record, now=now, keep=options.keep)
     return Copied(
         targets=len(planned.targets),
         fetched=fetched,

@@ -20,6 +20,8 @@ from kedge.transport.source import Deadline
 __all__ = ["BundleTransport", "files_by_path", "read_bundle_file"]
 
 MAX_FILE_BYTES = 600_000_000
+LOG_PREFIX = "tlog/"
+"""Files of the repository's log are carried beside metadata and targets, under their names there."""
 
 R = TypeVar("R")
 
@@ -115,6 +117,9 @@ def files_by_path(bundle: Bundle) -> Iterator[tuple[tuple[Area, str], bytes]]:
         for prefix in ("", f"{sha256_hex(data)}."):
             quoted = "/".join(quote(segment, safe="") for segment in (*folders, prefix + name))
             yield (Area.TARGETS, quoted), data
+    for name, data in carried.extra.items():
+        if name.startswith(LOG_PREFIX):
+            yield (Area.LOG, name.removeprefix(LOG_PREFIX)), data
 
 
 def _roles(carried: Carried) -> Iterator[tuple[str, bytes]]:
