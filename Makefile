@@ -13,7 +13,7 @@ JOBS   ?= auto
 RELEASE := .release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance oracle bench attacks mutants fuzz lint format build peers clean signers stores release audit mix
+.PHONY: help demo test conformance oracle bench attacks mutants fuzz scale millions lint format build peers clean signers stores release audit mix
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -42,6 +42,12 @@ oracle: $(VENV)/.developing ## compare the client with python-tuf's on many thou
 bench: $(VENV)/.developing ## measure a refresh and imports beside other clients (needs make peers; see benchmarks/README.md)
 	$(BIN)/python benchmarks/imports.py
 	$(BIN)/python benchmarks/refresh.py $(ARGS)
+
+scale: $(VENV)/.developing ## build and read a repository of millions of targets, beside PEP 458's table (takes minutes)
+	$(BIN)/python benchmarks/repository.py $(ARGS)
+
+millions: $(VENV)/.developing ## build a repository of ten million targets (takes minutes, and 5 GB of disk)
+	$(BIN)/python benchmarks/repository.py --targets 10000000 $(ARGS)
 
 attacks: $(VENV)/.developing ## run the attacks and faults, and print the table of their rows (ARGS="-k a2" for some)
 	$(BIN)/python -m pytest tests/attacks $(ARGS)

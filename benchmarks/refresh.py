@@ -169,7 +169,7 @@ def _bench(chains: Sequence[int], latencies: Sequence[int], peers: Path) -> Iter
     with tempfile.TemporaryDirectory(prefix="kedge-bench-") as name:
         folder = Path(name)
         # Made by a process of its own: a child's peak memory would count this process's, were it big.
-        making = [sys.executable, str(HERE / "repository.py"), str(folder / "repositories")]
+        making = [sys.executable, str(HERE / "chains.py"), str(folder / "repositories")]
         subprocess.run([*making, *map(str, chains)], check=True)
         servers, urls = [], {}
         try:

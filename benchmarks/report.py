@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Goal", "Import", "Row", "publish", "publish_figures", "publish_imports"]
+__all__ = ["Goal", "Import", "Row", "finish", "publish", "publish_figures", "publish_imports"]
 
 BASE = "python-tuf"
 
@@ -74,7 +74,7 @@ def publish(benchmark: str, rows: Sequence[Row], goals: Iterable[Goal], file: Pa
     ratios = _ratios(rows)
     _print_rows(rows, ratios)
     listed = [{"client": row.client, "cell": row.cell, "wall": ratio} for row, ratio in ratios]
-    return _finish(benchmark, [asdict(row) for row in rows], listed, list(goals), file)
+    return finish(benchmark, [asdict(row) for row in rows], listed, list(goals), file)
 
 
 def publish_imports(benchmark: str, base: str, rows: Sequence[Import], goals: Iterable[Goal], file: Path | None) -> int:
@@ -85,7 +85,7 @@ def publish_imports(benchmark: str, base: str, rows: Sequence[Import], goals: It
         times = f"{row.wall_ms:8.1f}{row.min_ms:8.1f}"
         sys.stdout.write(f"{row.name:30}{times}{row.wall_ms / base_ms:7.2f}{row.modules:9}\n")
     listed = [{"import": row.name, "wall": row.wall_ms / base_ms} for row in rows]
-    return _finish(benchmark, [asdict(row) for row in rows], listed, list(goals), file)
+    return finish(benchmark, [asdict(row) for row in rows], listed, list(goals), file)
 
 
 def publish_figures(benchmark: str, figures: Mapping[str, float], goals: Iterable[Goal], file: Path | None) -> int:
@@ -93,12 +93,13 @@ def publish_figures(benchmark: str, figures: Mapping[str, float], goals: Iterabl
     for name, value in figures.items():
         sys.stdout.write(f"{value:12,.1f}  {name}\n")
     rows = [{"name": name, "value": value} for name, value in figures.items()]
-    return _finish(benchmark, rows, [], list(goals), file)
+    return finish(benchmark, rows, [], list(goals), file)
 
 
-def _finish(
+def finish(
     benchmark: str, rows: list[dict[str, Any]], ratios: list[dict[str, Any]], goals: list[Goal], file: Path | None
 ) -> int:
+    """Print what became of ``goals``, write ``file`` if one is named, and give the exit status."""
     for goal in goals:
         mark = "reached" if goal.reached else "MISSED "
         sys.stdout.write(f"{mark}  {goal.value:8.2f} of {goal.limit:5.2f}  {goal.name}\n")

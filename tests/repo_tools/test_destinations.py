@@ -20,7 +20,7 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 
 from conftest import Require
-from interop.readers import PythonTuf
+from interop.readers import PythonTuf, TufJs
 from kedge.anchor import Anchor
 from kedge.client import TrustClient
 from kedge.errors import InputError, KedgeError, StoreError
@@ -345,6 +345,18 @@ def test_what_an_s3_store_holds_is_read_through_nginx(
             urllib.request.urlopen(f"{url}/metadata/2.root.json", timeout=10)
         assert (caught.value.code, caught.value.headers["Cache-Control"]) == (404, "no-store")
         caught.value.close()
+
+
+def test_tuf_js_reads_what_a_store_serves(
+    ready: Ceremony, started: Callable[[str], Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, peers: Path
+) -> None:
+    store = started("azure")
+    for name, value in stores.AZURE_ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    publish(ready, ObjectStoreDestination(f"{store.url}/{tmp_path.name}", options=store.options))
+    base = f"{store.options['endpoint']}/container/kedge/{tmp_path.name}"
+    found = TufJs(tmp_path / "tuf-js", collect_files(ready.workspace).roots[0], peers).read(base, [KEYS, *CONTENT])
+    assert {path: found.targets[path] for path in CONTENT} == CONTENT
 
 
 def read_over_http(ready: Ceremony, url: str, folder: Path) -> None:

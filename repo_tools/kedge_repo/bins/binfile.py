@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 from tuf.api.metadata import SPECIFICATION_VERSION, Targets
 
@@ -17,7 +18,7 @@ from kedge.errors import InputError, VerificationError
 from kedge.metadata import parse, require_threshold
 from kedge_repo.payload import canonical_json
 
-__all__ = ["HeldBin", "bin_payload", "read_bin", "with_signatures"]
+__all__ = ["HeldBin", "bin_payload", "read_bin", "require_each_once", "with_signatures"]
 
 _SPEC_VERSION = ".".join(SPECIFICATION_VERSION).encode()
 
@@ -32,7 +33,11 @@ class HeldBin:
 
 
 def bin_payload(lines: Iterable[bytes], *, version: int, expires: datetime) -> bytes:
-    """The canonical bytes of a bin, to be signed; ``lines`` are sorted by path."""
+    """The canonical bytes of a bin, to be signed; ``lines`` are sorted by path.
+
+    Raises:
+        InputError: a path stands among them twice.
+    """
     return b'{"_type":"targets","expires":"%b","spec_version":"%b","targets":{%b},"version":%d}' % (
         format_time(expires).encode(),
         _SPEC_VERSION,
@@ -64,11 +69,24 @@ def read_bin(data: bytes, *, name: str, file: str, delegator: Targets) -> HeldBi
 
 
 def _entries(lines: Iterable[bytes]) -> list[bytes]:
+    fields = [line.split(b" ", 3) for line in lines]
+    require_each_once([parts[0] for parts in fields])
     return [
         b'"%b":{"hashes":{"sha256":"%b"},"length":%b}' % (parts[0], parts[2], parts[1]) if len(parts) == 3
         else b'"%b":{"custom":%b,"hashes":{"sha256":"%b"},"length":%b}' % (parts[0], parts[3], parts[2], parts[1])
-        for parts in [line.split(b" ", 3) for line in lines]
+        for parts in fields
     ]  # fmt: skip
+
+
+def require_each_once(paths: list[bytes]) -> None:
+    """Check that no path stands among ``paths``, which are in order, twice.
+
+    Raises:
+        InputError: one does.
+    """
+    if len(set(paths)) != len(paths):
+        path = next(path for path, after in pairwise(paths) if path == after).decode()
+        raise InputError(f"target {path}: stands among these targets twice, with other content")
 
 
 def _line(path: str, entry: dict[str, object]) -> bytes:

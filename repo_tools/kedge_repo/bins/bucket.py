@@ -13,12 +13,11 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
-from kedge.errors import InputError, StoreError
-from kedge_repo.bins.lines import Batch, path_of
+from kedge.errors import StoreError
+from kedge_repo.bins.lines import Batch
 
 __all__ = ["BUFFERED_LINES", "Buckets", "bin_number", "bucketed"]
 
@@ -66,23 +65,12 @@ class Buckets:
                 yield number
 
     def lines(self, number: int) -> list[bytes]:
-        """The lines of a bin, sorted by path, each once.
-
-        Raises:
-            InputError: a path stands among them twice, with other content.
-        """
+        """The lines of a bin, in the order of their paths, equal ones once."""
         found = list(self.buffer[number])
         for run in self.runs:
             found += run.lines(number)
-        found.sort()
-        if len({line.partition(b" ")[0] for line in found}) == len(found):
-            return found
-        unique = sorted(set(found))
-        for line, after in pairwise(unique):
-            if path_of(line) == path_of(after):
-                shown = path_of(line).decode()
-                raise InputError(f"target {shown}: stands among these targets twice, with other content")
-        return unique
+        unique = set(found)
+        return sorted(unique) if len(unique) != len(found) else sorted(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,9 @@ The delegation stands in the role's own metadata, which its keyholders signed; h
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +37,8 @@ __all__ = ["BinStore", "Delegation", "bin_delegations", "delegation_sha256", "si
 
 INDEX_FILE = "index.json"
 _MAX_INDEX_BYTES = 16_000_000
+_WRITERS = 2
+_WAITING = 32
 _SYNCED_ALONE = 64  # so many files are brought to the disk one by one; more of them all at once
 
 
@@ -164,11 +168,17 @@ class BinStore:
             StoreError: the disk refused.
         """
         count = 0
+        waiting: deque[Future[None]] = deque()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for file, data in files:
-                _write(self.folder / file, data, sync=count < _SYNCED_ALONE)
-                count += 1
+            with ThreadPoolExecutor(_WRITERS) as pool:  # the disk works while the next bin is made
+                for file, data in files:
+                    waiting.append(pool.submit(_write, self.folder / file, data, sync=count < _SYNCED_ALONE))
+                    count += 1
+                    if len(waiting) > _WAITING:
+                        waiting.popleft().result()
+                for written in waiting:
+                    written.result()
             if count > _SYNCED_ALONE:
                 os.sync()
         except OSError as error:

@@ -12,6 +12,7 @@ from tuf.api.metadata import Targets
 
 from kedge.errors import InputError
 from kedge_repo.bins.belong import belonging
+from kedge_repo.bins.binfile import require_each_once
 from kedge_repo.bins.bucket import BUFFERED_LINES, Buckets, bucketed
 from kedge_repo.bins.index import BinIndex
 from kedge_repo.bins.keep import keep_bins
@@ -151,6 +152,7 @@ _END = b" " + REMOVED
 
 def _merged(held: list[bytes], given: list[bytes], counts: _Counts, *, replace: bool) -> list[bytes]:
     """The lines that a bin holds after ``given``, in order, counted as they come."""
+    require_each_once([path_of(line) for line in given])
     before = {path_of(line): line for line in held}
     after = {} if replace else dict(before)
     for line in given:
