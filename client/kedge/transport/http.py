@@ -15,8 +15,6 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
@@ -33,7 +31,7 @@ from kedge.transport.connect import Sockets, credentials, open_pool
 from kedge.transport.directory import too_large
 from kedge.transport.faults import explain, is_final, redirected, refused_status, too_late, too_slow
 from kedge.transport.source import CONNECTIONS, Deadline, Mirror
-from kedge.transport.workers import Workers
+from kedge.transport.workers import Begun, Workers
 from kedge.values import dataclass
 
 __all__ = ["HttpLimits", "HttpTransport"]
@@ -78,7 +76,7 @@ class HttpTransport:
         self._credentials = credentials(mirror)
         self._sockets = Sockets()
         self._pool = open_pool(mirror, self._limits.connections, self._sockets)
-        self._pending: dict[tuple[Area, str], Future[bytes | Missing]] = {}
+        self._pending: dict[tuple[Area, str], Begun[bytes | Missing]] = {}
         self._run: Deadline | None = None
         self._workers = Workers("kedge-http")
         self._gone = threading.Event()
@@ -102,11 +100,11 @@ class HttpTransport:
         """
         self._enter(deadline)
         asked_ahead = self._pending.pop((request.area, request.path), None)
-        future = self._submit(request, deadline) if asked_ahead is None or request.again else asked_ahead
+        begun = self._submit(request, deadline) if asked_ahead is None or request.again else asked_ahead
         self._ask_ahead(request.ahead, deadline)
         try:
-            return future.result(timeout=deadline.remaining_s())
-        except FutureTimeout:
+            return begun.result(deadline.remaining_s())
+        except TimeoutError:
             self._sockets.shut()
             raise too_late(self._url(request), deadline.seconds) from None
 
@@ -128,7 +126,7 @@ class HttpTransport:
 
     def _forget(self) -> None:
         """Drop what was asked ahead and is not wanted any more; it may never end by itself."""
-        if any(not future.done() for future in self._pending.values()):
+        if any(not begun.is_over for begun in self._pending.values()):
             self._sockets.shut()
         self._pending.clear()
 
@@ -145,16 +143,9 @@ class HttpTransport:
         self._workers.end(CLOSING_S)  # their sockets are shut: they end at once, and close them
         self._pool.clear()
 
-    def _submit(self, request: Fetch, deadline: Deadline) -> Future[bytes | Missing]:
-        future: Future[bytes | Missing] = Future()
-        self._workers.do(partial(self._work, future, request, deadline))
-        return future
-
-    def _work(self, future: Future[bytes | Missing], request: Fetch, deadline: Deadline) -> None:
-        try:
-            future.set_result(self._get(request, deadline, b"".join))
-        except (KedgeError, HTTPError, OSError, ValueError) as error:  # raised again where the answer is waited for
-            future.set_exception(error)
+    def _submit(self, request: Fetch, deadline: Deadline) -> Begun[bytes | Missing]:
+        job: Callable[[], bytes | Missing] = partial(self._get, request, deadline, b"".join)
+        return self._workers.begin(job, faults=(KedgeError, HTTPError, OSError, ValueError))
 
     def _url(self, request: Fetch) -> str:
         return f"{self._bases[request.area]}/{request.path}"

@@ -10,8 +10,49 @@ import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import Generic, TypeVar
 
-__all__ = ["Workers"]
+__all__ = ["Begun", "Workers"]
+
+R = TypeVar("R")
+
+
+class Begun(Generic[R]):
+    """A job that a thread has, and what it comes to."""
+
+    def __init__(self, job: Callable[[], R], faults: tuple[type[Exception], ...]) -> None:
+        """Keep a job for whoever calls; what of ``faults`` it raises is for whoever waits."""
+        self._job = job
+        self._faults = faults
+        self._over = threading.Event()
+        self._result: R | None = None
+        self._fault: Exception | None = None
+
+    def __call__(self) -> None:
+        """Do it."""
+        try:
+            self._result = self._job()
+        except self._faults as error:
+            self._fault = error
+        self._over.set()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has come to something."""
+        return self._over.is_set()
+
+    def result(self, timeout_s: float) -> R:
+        """Wait for what it comes to, and give it or raise it.
+
+        Raises:
+            TimeoutError: it is not over in time.
+        """
+        if not self._over.wait(timeout_s):
+            raise TimeoutError
+        if self._fault is not None:
+            raise self._fault
+        result: R = self._result  # type: ignore[assignment] # what the job returned, which may be None
+        return result
 
 
 class Workers:
@@ -20,25 +61,27 @@ class Workers:
     def __init__(self, name: str) -> None:
         """Start none yet; ``name`` is what they are called."""
         self._name = name
-        self._begin()
+        self._anew()
 
-    def _begin(self) -> None:
+    def _anew(self) -> None:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._threads: list[threading.Thread] = []
 
-    def do(self, job: Callable[[], None]) -> None:
-        """Begin a job, which must not raise."""
-        self._jobs.put(job)
+    def begin(self, job: Callable[[], R], *, faults: tuple[type[Exception], ...] = ()) -> Begun[R]:
+        """Begin a job. What it raises of ``faults`` is raised where its result is asked for; it raises nothing else."""
+        begun = Begun(job, faults)
+        self._jobs.put(begun)
         if not self._idle.acquire(blocking=False):
             thread = threading.Thread(target=_work, args=(self._jobs, self._idle), name=self._name, daemon=True)
             self._threads.append(thread)
             thread.start()
+        return begun
 
     def end(self, within_s: float) -> None:
         """Let every thread end after its job, and wait for that, but not longer than ``within_s``."""
         jobs, threads, end = self._jobs, self._threads, time.monotonic() + within_s
-        self._begin()
+        self._anew()
         for _ in threads:
             jobs.put(None)
         for thread in threads:
