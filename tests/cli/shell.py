@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from support import zygote
+
 __all__ = ["Done", "Shell"]
 
 # How many seconds ago something of this test was first accepted.
@@ -48,15 +50,9 @@ class Shell:
 
     def run(self, *arguments: str | Path, **environment: str) -> Done:
         """Run ``kedge`` with these arguments, and with more of an environment."""
-        done = subprocess.run(
-            self.command(*arguments),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            cwd=self.folder,
-            env=self.environment(**environment),
-        )
-        return Done(code=done.returncode, out=done.stdout, err=done.stderr)
+        line = ["kedge", *map(str, arguments)]
+        done = zygote.run(line, cwd=self.folder, env=self.environment(**environment), timeout_s=60)
+        return Done(code=done.returncode, out=done.stdout.decode(), err=done.stderr.decode())
 
     @contextmanager
     def start(self, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from support import zygote
 
 __all__ = ["Machine", "Result"]
 
@@ -27,9 +28,19 @@ class Machine:
     env: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *arguments: object, secret: str = "") -> Result:
-        done = self.process(sys.executable, "-W", "error", "-m", "kedge_repo", *arguments, secret=secret)
-        assert "Traceback" not in done.err, done.err
-        return done
+        done = zygote.run(
+            ["kedge_repo", *map(str, arguments)],
+            cwd=self.folder,
+            env=self.environment(),
+            input=secret.encode(),
+            strict_warnings=True,
+        )
+        result = Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+        assert "Traceback" not in result.err, result.err
+        return result
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "COLUMNS": "80", "NO_COLOR": "1", **self.env}
 
     def ok(self, *arguments: object, secret: str = "") -> Result:
         result = self.run(*arguments, secret=secret)
@@ -48,6 +59,6 @@ class Machine:
             capture_output=True,
             text=True,
             timeout=120,
-            env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1", **self.env},
+            env=self.environment(),
         )
         return Result(done.returncode, done.stdout, done.stderr)

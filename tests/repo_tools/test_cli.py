@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -15,15 +14,9 @@ from pathlib import Path
 import pytest
 
 from repo_tools.ceremony import NPM, contents
+from repo_tools.machine import Machine, Result
 
 PEOPLE = ("alice", "bob", "carol", "npm-team", "ci")
-
-
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
 
 
 @dataclass(frozen=True)
@@ -33,17 +26,7 @@ class Shell:
     folder: Path
 
     def run(self, line: str, *, secret: str = "") -> Result:
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "kedge_repo", *line.split()],
-            cwd=self.folder,
-            input=secret,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1"},
-        )
-        assert "Traceback" not in done.stderr
-        return Result(done.returncode, done.stdout, done.stderr)
+        return Machine(self.folder).run(*line.split(), secret=secret)
 
     def ok(self, line: str, *, secret: str = "") -> Result:
         result = self.run(line, secret=secret)
