@@ -45,6 +45,7 @@ class Release:
     suite: str
     codename: str
     components: tuple[str, ...]
+    by_hash: bool
     files: Mapping[str, Listed]
 
     @classmethod
@@ -72,6 +73,7 @@ class Release:
             suite=suite,
             codename=codename,
             components=tuple(fields.get("components", "").split()),
+            by_hash=fields.get("acquire-by-hash", "").lower() == "yes",
             files=_files(fields["sha256"]),
         )
 

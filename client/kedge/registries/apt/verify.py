@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from kedge.document import DocumentError
-from kedge.errors import FetchError, InputError, StoreError
+from kedge.errors import FetchError, InputError, StoreError, VerificationError
 from kedge.keys import KeySet
 from kedge.memory import Memory
 from kedge.registries.apt.index import Index, Stanza, unpack
@@ -36,6 +36,7 @@ __all__ = ["Verified", "check_indexes", "check_packages", "fetch_indexes", "veri
 MAX_INDEX_FILE_BYTES = 512 << 20
 # What is validly signed is the newest that there is, also where it is too old: an older one is a replay all the more.
 _REMEMBERED = frozenset({Outcome.VERIFIED, Outcome.EXPIRED, Outcome.STALE})
+_INDEX = re.compile(r"(?:.*/)?Packages(?:\.[a-z0-9]+)?")
 _FORMS = (".xz", ".gz", "")
 
 
@@ -87,7 +88,7 @@ def verify_release(
             notes += _remember(memory, subject, release, digest, policy)
     except DocumentError as error:
         raise StoreError(f"{memory.path(subject)}: what was seen before is damaged: {error}") from error
-    return Verified(check=told(aged.outcome, aged.detail, judged.key, notes), release=release)
+    return Verified(check=told(aged.outcome, f"{aged.detail}; by key {judged.key}", judged.key, notes), release=release)
 
 
 def _take_apart(signed: SignedRelease) -> tuple[bytes, bytes]:
@@ -115,7 +116,7 @@ def fetch_indexes(
         if not listed:
             yield _index(f"{served.url}/{stem}", Outcome.NOT_LISTED, "the Release lists no such index")
             continue
-        yield _fetch(served, listed)
+        yield _fetch(served, listed, by_hash=release.by_hash)
 
 
 def _stems(release: Release, components: Sequence[str], architectures: Sequence[str]) -> list[str]:
@@ -125,23 +126,30 @@ def _stems(release: Release, components: Sequence[str], architectures: Sequence[
     return [f"{part}/binary-{architecture}/Packages" for part in wanted for architecture in architectures]
 
 
-def _fetch(served: Served, listed: Sequence[Listed]) -> tuple[str, bytes] | Checked:
-    for each in listed:
+def _fetch(served: Served, listed: Sequence[Listed], *, by_hash: bool) -> tuple[str, bytes] | Checked:
+    # By its digest first, where the archive offers that: under its name, another one may lie there in a moment.
+    for each, path in [(form, path) for form in listed for path in _paths(form, by_hash=by_hash)]:
         name = f"{served.url}/{each.path}"
         try:
-            data = served.read(each.path, max_bytes=min(each.size, MAX_INDEX_FILE_BYTES))
+            data = served.read(path, max_bytes=min(each.size, MAX_INDEX_FILE_BYTES))
         except TooLongError:
             return _index(name, Outcome.DIGEST_MISMATCH, f"is longer than the {each.size} bytes that are signed")
-        except FetchError as error:
+        except (FetchError, VerificationError) as error:
             return _index(name, Outcome.UNREACHABLE, error.message)
         if data is not None:
             return name, data
     return _index(f"{served.url}/{listed[0].path}", Outcome.MISSING, "is listed, and not there")
 
 
+def _paths(listed: Listed, *, by_hash: bool) -> list[str]:
+    folder = listed.path.rpartition("/")[0]
+    return [f"{folder}/by-hash/SHA256/{listed.sha256}", listed.path] if by_hash else [listed.path]
+
+
 def check_indexes(release: Release | None, given: Sequence[tuple[str, bytes]]) -> tuple[list[Index], list[Checked]]:
     """Hold index files against the Release, by their bytes and not their names; give those that hold."""
-    by_digest = {listed.sha256: listed for listed in release.files.values()} if release is not None else {}
+    listing = release.files.values() if release is not None else ()
+    by_digest = {listed.sha256: listed for listed in listing if _INDEX.fullmatch(listed.path)}
     indexes: list[Index] = []
     checks: list[Checked] = []
     for name, data in given:

@@ -17,6 +17,7 @@ from kedge.registries.hex.wire import Message
 __all__ = ["MAX_RESOURCE_BYTES", "Package", "Release", "Signed", "UnsignedError"]
 
 MAX_RESOURCE_BYTES = 64 << 20
+_PAYLOAD = b"\x0a"  # the first field of the frame, which no gzip begins with
 _REASONS = ("other", "invalid", "security", "deprecated", "renamed")
 
 
@@ -39,7 +40,9 @@ class Signed:
             UnsignedError: it carries no signature.
             DocumentError: it is no resource, or unpacks to more than is read.
         """
-        message = Message(_gunzip(data, MAX_RESOURCE_BYTES), "Signed")
+        # A server that calls the gzip an encoding of the transfer has it taken off on the way; nobody signs it.
+        unpacked = data if data.startswith(_PAYLOAD) else _gunzip(data, MAX_RESOURCE_BYTES)
+        message = Message(unpacked, "Signed")
         payload = message.octets(1, "payload")
         if 2 not in message or not message.octets(2, "signature"):
             raise UnsignedError("Signed.signature", "is missing: somebody on the way left it out")

@@ -40,7 +40,7 @@ def verify_file(file: Path, signature: bytes, keys: KeySet, checker: Checker) ->
         name=str(file),
         outcome=judged.outcome,
         is_fault=judged.outcome is not SignatureOutcome.VERIFIED,
-        detail=judged.detail,
+        detail=judged.detail or f"by key {judged.key}",
         notes=judged.notes,
         facts={"key": judged.key},
     )

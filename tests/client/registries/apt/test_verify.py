@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -265,6 +266,28 @@ def test_each_lie_below_the_release_has_its_name(repo: AptRepository, verify: Ve
         (repo.suite / f"{INDEX}{form}").unlink()
     assert outcomes(chain(repo, verified, [deb])) == ["missing", "unchecked"]
     assert outcomes(chain(repo, verified, [deb], architectures=["s390x"])) == ["not-listed", "unchecked"]
+
+
+def test_an_index_is_had_by_its_digest_where_the_archive_says_so(repo: AptRepository, verify: Verifier) -> None:
+    repo.publish("ours", date=NOW - DAY, Acquire_By_Hash="yes")
+    folder = repo.suite / "main/binary-amd64"
+    (folder / "by-hash/SHA256").mkdir(parents=True)
+    digest = hashlib.sha256((folder / "Packages.xz").read_bytes()).hexdigest()
+    (folder / "Packages.xz").rename(folder / "by-hash/SHA256" / digest)
+    (folder / "Packages.xz").write_bytes(b"of the next update, which is under way")
+    deb = next(iter(repo.packages.values()))
+    assert outcomes(chain(repo, verify.folder(repo), [deb])) == ["verified", "verified"]
+    (folder / "by-hash/SHA256" / digest).unlink()
+    assert outcomes(chain(repo, verify.folder(repo), [deb])) == ["digest-mismatch", "unchecked"]
+
+
+def test_only_an_index_is_one_whatever_else_the_release_lists(
+    repo: AptRepository, verify: Verifier, gpg: GnuPG
+) -> None:
+    evil = b"Package: x\n"
+    repo.serve(b"", gpg.clear_sign(release_text({"main/i18n/Translation-en": evil}, date=NOW), "ours"))
+    _, told = check_indexes(verify.folder(repo).release, [("Translation-en", evil)])
+    assert outcomes(told) == ["digest-mismatch"]
 
 
 def test_nothing_is_right_below_a_release_that_is_not(repo: AptRepository, tmp_path: Path) -> None:

@@ -75,6 +75,11 @@ def test_h3_h4_a_frame_that_is_none_is_named(data: bytes, problem: str) -> None:
         Signed.from_bytes(data)
 
 
+def test_a_resource_whose_gzip_was_taken_off_on_the_way_is_the_same() -> None:
+    served = signed(package("one", [ONE]))
+    assert Signed.from_bytes(gzip.decompress(served)) == Signed.from_bytes(served)
+
+
 @pytest.mark.parametrize("message", [field(1, b"p"), field(1, b"p") + field(2, b"")])
 def test_h3_a_resource_without_a_signature_is_an_error_of_its_own(message: bytes) -> None:
     with pytest.raises(UnsignedError, match="somebody on the way left it out"):

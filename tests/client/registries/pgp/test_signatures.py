@@ -309,5 +309,6 @@ def test_a_file_is_verified_by_its_detached_signature(gpg: GnuPG, checker: Check
     ):
         checked = verify_file(file, signature, keys, checker)
         assert checked.outcome.value == outcome
+        assert (checked.detail == f"by key {gpg.key('ours')}") is (outcome == "verified")
         assert checked.is_fault is (outcome != "verified")
         assert (checked.facts.get("key") == gpg.key("ours")) is (outcome == "verified")
