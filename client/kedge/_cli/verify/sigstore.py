@@ -24,7 +24,7 @@ from kedge.registries.sigstore.reference import FileSigned, Outcome, verify_file
 
 __all__ = ["sigstore"]
 
-MAX_FILE_BYTES = 4 << 30
+MAX_FILE_BYTES = 1 << 30
 MAX_BUNDLE_BYTES = 16 << 20
 
 

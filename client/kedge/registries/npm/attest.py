@@ -69,16 +69,22 @@ class Attestor:
     ) -> Verdict:
         """Ask for a package's attestations if they matter, and give the verdict with what they say."""
         digest, package = _bound(verdict), verdict.package
+        rule = self.expectations.npm_rule(package.name)
+        if digest is None and verdict.outcome in FAULTLESS and rule is not None and rule.asks:
+            detail = "attestations are over sha512, which the lockfile does not hold"
+            return replace(verdict, attested=Attested(status=Attesting.MISSING, detail=detail))
         if digest is None or not (self.everything or needs_log_time(verdict)):
             return verdict
-        rule = self.expectations.npm_rule(package.name)
         lost_since = claims.lost_since(package.version)
         expected = package.version in claims.attested or (rule is not None and rule.asks)
         if not expected and not needs_log_time(verdict):
             return replace(verdict, attested=without_attestations(rule, lost_since=lost_since))
         try:
             document = asker.attestations(source, package.name, package.version)
-        except NotServedError:
+        except NotServedError as error:
+            if package.version in claims.attested:
+                detail = f"the packument announces them, and they are not there: {error.message}"
+                return replace(verdict, attested=Attested(status=Attesting.UNREACHABLE, detail=detail))
             return replace(verdict, attested=without_attestations(rule, lost_since=lost_since))
         except FetchError as error:
             if not expected:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from kedge.document import Fields
+from kedge.errors import InputError
 from kedge.registries.npm.attest import Attestor
 from kedge.registries.npm.attestation import Attested, Attesting
+from kedge.registries.sigstore.document import Sigstore
 from kedge.registries.sigstore.expectations import Expectations, NpmRule
 from kedge.registries.sigstore.verify import BundleVerifier
 from kedge.values import dataclass
@@ -61,9 +63,13 @@ class Attestations:
         Raises:
             DocumentError: it is not that.
         """
-        entries = fields.tables("rules")
+        entries, instance = fields.tables("rules"), fields.text("trusted_root")
+        try:
+            Sigstore().target_path(instance)
+        except InputError as error:
+            fields.fail("trusted_root", error.message)
         found = cls(
-            instance=fields.text("trusted_root"),
+            instance=instance,
             everything=fields.boolean("everything"),
             rules=tuple(
                 NpmRule(

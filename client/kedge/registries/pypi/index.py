@@ -42,7 +42,8 @@ def base_of(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment or parts.username:
         hint = "give the one that pip takes, without credentials: https://HOST/simple"
-        raise InputError(f"{url[:200]!a} is no URL of an index", hint=hint)
+        shown = "what is given" if parts.username or parts.password else ascii(url[:200])
+        raise InputError(f"{shown} is no URL of an index", hint=hint)
     return url.rstrip("/").removesuffix("/simple")
 
 

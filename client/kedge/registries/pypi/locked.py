@@ -61,6 +61,8 @@ def parse_filename(filename: str) -> Named:
     Raises:
         ValueError: it is neither.
     """
+    if re.fullmatch(r"[A-Za-z0-9._+!-]{1,300}", filename) is None:
+        raise ValueError("is not the name of a wheel or of a source distribution")
     if filename.endswith(".whl"):
         parts = filename.removesuffix(".whl").split("-")
         if len(parts) in (5, 6) and all(parts):

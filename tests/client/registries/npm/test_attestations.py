@@ -349,6 +349,26 @@ def test_attestations_that_are_announced_and_cannot_be_had_are_a_fault(world: Wo
     assert verdict.is_fault(Policy())
 
 
+def test_attestations_that_are_announced_and_not_served_are_a_fault(world: World) -> None:
+    """So does a mirror that passes packuments on and has no such endpoint."""
+    world.npm.attest("a", "1.0.0", world.built(world.add()))
+    del world.npm.documents["-/npm/v1/attestations/a@1.0.0"]
+    attested = world.one(locked())
+    assert attested.status is Attesting.UNREACHABLE
+    assert attested.detail.startswith("the packument announces them, and they are not there")
+
+
+def test_a_lockfile_without_sha512_meets_no_rule_that_asks_for_a_provenance(world: World) -> None:
+    dist = world.npm.publish("a", "1.0.0", keys=[world.key])
+    sha1 = "sha1-" + base64.b64encode(bytes.fromhex(dist["shasum"])).decode()
+    del dist["integrity"]
+    dist["signatures"] = [world.key.sign("a", "1.0.0", sha1)]
+    package = locked(integrity=sha1)
+    (verdict,) = world.run(package)
+    assert (verdict.outcome, verdict.attested) == (Outcome.VERIFIED, None)
+    assert world.one(package, rules=(NpmRule(package="a", required=True),)).status is Attesting.MISSING
+
+
 def test_endless_attestations_are_bounded(world: World) -> None:
     world.npm.attest("a", "1.0.0", world.built(world.add()))
     with HostileServer(world.npm) as server:

@@ -114,7 +114,10 @@ def test_a_files_name_says_project_and_version(filename: str, project: str, vers
     assert (named.project, named.version) == (project, version)
 
 
-@pytest.mark.parametrize("filename", ["x.whl", "x-1.tar", "-1.0.tar.gz", "x-.tar.gz", "../x-1.0.tar.gz/", "a-b-c.whl"])
+@pytest.mark.parametrize(
+    "filename",
+    ["x.whl", "x-1.tar", "-1.0.tar.gz", "x-.tar.gz", "../x-1.0.tar.gz/", "a-b-c.whl", "a-1-py3-none-../x.whl"],
+)
 def test_another_name_is_none(filename: str) -> None:
     with pytest.raises(ValueError, match="is not the name"):
         parse_filename(filename)
@@ -136,6 +139,7 @@ def test_an_indexs_url_is_what_pip_takes() -> None:
         with pytest.raises(InputError) as caught:
             base_of(wrong)
         assert "no URL of an index" in str(caught.value)
+        assert "secret" not in str(caught.value)
 
 
 @given(st.binary(max_size=300))
