@@ -22,7 +22,7 @@ demo: $(VENV)/.installed ## run the main job in a temporary folder, without a ne
 	@$(BIN)/kedge demo $(ARGS)
 
 test: $(VENV)/.developing ## run the tests, a worker for each core (ARGS="-k name" for some of them, JOBS=0 for no workers)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The suite is no package that could be installed, so it is brought by hand: a checkout of theupdateframework/tuf-conformance.
 # It pins other versions of python-tuf than ours, so it runs in an environment of its own. Some of its tests need faketime.

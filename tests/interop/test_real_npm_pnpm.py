@@ -28,7 +28,6 @@ from support.server import HostileServer
 GOLDEN = Path(__file__).with_name("npm_world") / "mirrors.md"
 NOW = "@2026-08-22 00:00:00"
 
-pytestmark = pytest.mark.xdist_group("mirrors")  # what its fixtures make takes long and is made once
 HEAD = f"""# What three tools say of one mirror
 
 Written by `tests/interop/test_real_npm_pnpm.py`, which runs all three and compares: npm 12.2.0 and pnpm 12.21.0 with
