@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
@@ -31,6 +33,7 @@ __all__ = [
     "RealAttestations",
     "SigstoreInstance",
     "index_of",
+    "key_usage",
     "provenance",
     "publish_statement",
     "statement",
@@ -161,17 +164,21 @@ class SigstoreInstance:
     def __init__(self, host: str = "sigstore.example") -> None:
         self.host = host
         self.log, self.certificate_log = generate_private_key(SECP256R1()), generate_private_key(SECP256R1())
+        self.second_log = Ed25519PrivateKey.generate()
         self._root_key, self._issuer_key = generate_private_key(SECP256R1()), generate_private_key(SECP256R1())
         self._root = _authority("root", "root", self._root_key, self._root_key, path_length=1)
         self._issuer = _authority("issuer", "root", self._issuer_key, self._root_key, path_length=0)
 
-    def trusted_root(self) -> bytes:
-        """The instance's trusted root."""
+    def trusted_root(self, *timestampers: Sequence[bytes]) -> bytes:
+        """The instance's trusted root; ``timestampers`` are the certificates (DER) of time-stampers."""
         chain = [{"rawBytes": _text(each.public_bytes(Encoding.DER))} for each in (self._issuer, self._root)]
         window = {"start": "2020-01-01T00:00:00Z"}
         document = {
             "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
-            "tlogs": [_log(f"https://rekor.{self.host}", self.log, window)],
+            "tlogs": [
+                _log(f"https://rekor.{self.host}", self.log, window),
+                _log(f"https://log2.{self.host}", self.second_log, window),
+            ],
             "certificateAuthorities": [
                 {
                     "subject": {"organization": self.host, "commonName": "root"},
@@ -181,6 +188,15 @@ class SigstoreInstance:
                 }
             ],
             "ctlogs": [_log(f"https://ctfe.{self.host}", self.certificate_log, window)],
+            "timestampAuthorities": [
+                {
+                    "subject": {"organization": self.host, "commonName": "stamper"},
+                    "uri": f"https://timestamp.{self.host}",
+                    "certChain": {"certificates": [{"rawBytes": _text(each)} for each in certificates]},
+                    "validFor": window,
+                }
+                for certificates in timestampers
+            ],
         }
         return json.dumps(document).encode()
 
@@ -203,6 +219,46 @@ class SigstoreInstance:
         certificate = self._certificate(key, x509.UniformResourceIdentifier(uri), claims, at)
         material = {"certificate": {"rawBytes": _text(certificate.public_bytes(Encoding.DER))}}
         return self._bundle(said, key, material, certificate.public_bytes(Encoding.PEM), at)
+
+    def attest_with_timestamp(self, said: dict[str, Any], stamp: Callable[[bytes], bytes]) -> dict[str, Any]:
+        """A bundle of the second generation of logs: no promise and no time of the log, but a signed timestamp."""
+        key, uri = (
+            generate_private_key(SECP256R1()),
+            "https://github.com/o/r/.github/workflows/release.yml@refs/tags/v1",
+        )
+        claims = {"8": GITHUB, "12": "https://github.com/o/r", "13": "0" * 40, "14": "refs/tags/v1", "18": uri}
+        now = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
+        certificate = self._certificate(key, x509.UniformResourceIdentifier(uri), claims, now)
+        der = _text(certificate.public_bytes(Encoding.DER))
+        payload, kind = json.dumps(said).encode(), b"application/vnd.in-toto+json"
+        message = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+        signature = key.sign(message, ECDSA(SHA256()))
+        verifier = {"keyDetails": "PKIX_ECDSA_P256_SHA_256", "x509Certificate": {"rawBytes": der}}
+        record = {
+            "data": {"algorithm": "SHA2_256", "digest": _text(hashlib.sha256(message).digest())},
+            "signature": {"content": _text(signature), "verifier": verifier},
+        }
+        body = {"apiVersion": "0.0.2", "kind": "hashedrekord", "spec": {"hashedRekordV002": record}}
+        leaf = json.dumps(body, separators=(",", ":")).encode()
+        entry = {
+            "logIndex": "0",
+            "logId": {"keyId": _text(hashlib.sha256(_public(self.second_log)).digest())},
+            "kindVersion": {"kind": "hashedrekord", "version": "0.0.2"},
+            "integratedTime": "0",
+            "inclusionProof": self._proof(leaf, f"log2.{self.host}", self.second_log, self.second_log.sign),
+            "canonicalizedBody": _text(leaf),
+        }
+        stamped = {"rfc3161Timestamps": [{"signedTimestamp": _text(stamp(signature))}]}
+        material = {"certificate": {"rawBytes": der}, "tlogEntries": [entry], "timestampVerificationData": stamped}
+        return {
+            "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+            "verificationMaterial": material,
+            "dsseEnvelope": {
+                "payloadType": kind.decode(),
+                "payload": _text(payload),
+                "signatures": [{"sig": _text(signature)}],
+            },
+        }
 
     def attest_by_key(self, said: dict[str, Any], keyid: str, key: EllipticCurvePrivateKey, at: datetime = AT) -> Any:
         """A bundle over a statement that a key signs, as a registry's publish attestations are."""
@@ -246,23 +302,31 @@ class SigstoreInstance:
         log_id, seconds = hashlib.sha256(_public(self.log)).digest(), int(at.timestamp())
         promised = {"body": _text(body), "integratedTime": seconds, "logID": log_id.hex(), "logIndex": 0}
         promise = self.log.sign(json.dumps(promised, separators=(",", ":")).encode(), ECDSA(SHA256()))
-        root, name = hashlib.sha256(b"\x00" + body).digest(), f"rekor.{self.host}"
-        note = f"{name} - 1\n1\n{_text(root)}\n"
-        line = _text(log_id[:4] + self.log.sign(note.encode(), ECDSA(SHA256())))
         return {
             "logIndex": "0",
             "logId": {"keyId": _text(log_id)},
             "kindVersion": {"kind": "dsse", "version": "0.0.1"},
             "integratedTime": str(seconds),
             "inclusionPromise": {"signedEntryTimestamp": _text(promise)},
-            "inclusionProof": {
-                "logIndex": "0",
-                "rootHash": _text(root),
-                "treeSize": "1",
-                "hashes": [],
-                "checkpoint": {"envelope": f"{note}\n— {name} {line}\n"},
-            },
+            "inclusionProof": self._proof(
+                body, f"rekor.{self.host}", self.log, lambda note: self.log.sign(note, ECDSA(SHA256()))
+            ),
             "canonicalizedBody": _text(body),
+        }
+
+    def _proof(
+        self, body: bytes, name: str, key: EllipticCurvePrivateKey | Ed25519PrivateKey, sign: Callable[[bytes], bytes]
+    ) -> dict[str, Any]:
+        """The proof of the one entry of a log, with the log's statement of its tree."""
+        root, log_id = hashlib.sha256(b"\x00" + body).digest(), hashlib.sha256(_public(key)).digest()
+        note = f"{name} - 1\n1\n{_text(root)}\n"
+        line = _text(log_id[:4] + sign(note.encode()))
+        return {
+            "logIndex": "0",
+            "rootHash": _text(root),
+            "treeSize": "1",
+            "hashes": [],
+            "checkpoint": {"envelope": f"{note}\n— {name} {line}\n"},
         }
 
     def _certificate(
@@ -278,7 +342,7 @@ class SigstoreInstance:
             .serial_number(x509.random_serial_number())
             .not_valid_before(at)
             .not_valid_after(at + timedelta(minutes=10))
-            .add_extension(_usage(digital_signature=True), critical=True)
+            .add_extension(key_usage(digital_signature=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer), critical=False)
             .add_extension(x509.SubjectAlternativeName([name]), critical=True)
@@ -316,14 +380,14 @@ def _authority(
         .not_valid_before(AT - 5 * _YEAR)
         .not_valid_after(AT + 5 * _YEAR)
         .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
-        .add_extension(_usage(certificates=True), critical=True)
+        .add_extension(key_usage(certificates=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(keyid), critical=False)
         .sign(by, SHA256())
     )
 
 
-def _usage(*, digital_signature: bool = False, certificates: bool = False) -> x509.KeyUsage:
+def key_usage(*, digital_signature: bool = False, certificates: bool = False) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=digital_signature,
         content_commitment=False,
@@ -337,20 +401,20 @@ def _usage(*, digital_signature: bool = False, certificates: bool = False) -> x5
     )
 
 
-def _log(url: str, key: EllipticCurvePrivateKey, window: dict[str, str]) -> dict[str, Any]:
+def _log(url: str, key: EllipticCurvePrivateKey | Ed25519PrivateKey, window: dict[str, str]) -> dict[str, Any]:
     return {
         "baseUrl": url,
         "hashAlgorithm": "SHA2_256",
         "publicKey": {
             "rawBytes": _text(_public(key)),
-            "keyDetails": "PKIX_ECDSA_P256_SHA_256",
+            "keyDetails": "PKIX_ED25519" if isinstance(key, Ed25519PrivateKey) else "PKIX_ECDSA_P256_SHA_256",
             "validFor": window,
         },
         "logId": {"keyId": _text(hashlib.sha256(_public(key)).digest())},
     }
 
 
-def _public(key: EllipticCurvePrivateKey) -> bytes:
+def _public(key: EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:
     return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 

@@ -49,6 +49,9 @@ def _check(data: bytes, signature: bytes, root: TrustedRoot, keys: KeySet) -> da
         moment = response.tst_info.gen_time
     except ValueError as error:
         raise refuse(Part.TIMESTAMP, "cannot be read", reason=Reason.MALFORMED, found=str(error)) from error
+    known = {der for authority in root.timestampers for der in authority.certificates}
+    if not known.issuperset(response.signed_data.certificates):
+        raise refuse(Part.TIMESTAMP, "holds a certificate that the trusted root does not", reason=Reason.UNKNOWN_KEY)
     late: VerificationError | None = None
     for authority in root.timestampers:
         if not _is_by(response, signature, authority):
