@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from tuf.api.metadata import Signed, Targets
 
+from kedge_repo.bins import BinStore, Delegation, bin_delegations
 from kedge_repo.policy import Policy
 from kedge_repo.publickey import algorithm, fingerprint
 from kedge_repo.signed import SignedMetadata
@@ -15,6 +16,7 @@ from kedge_repo.standing import read_signed
 from kedge_repo.workspace import Workspace
 
 __all__ = [
+    "BinsState",
     "HeldKey",
     "RoleHealth",
     "RoleState",
@@ -55,11 +57,22 @@ class TargetState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BinsState:
+    """The hash bins of a role; ``first_expiry`` is None before they are signed."""
+
+    role: str
+    bins: int
+    targets: int
+    first_expiry: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceStatus:
     """The whole workspace at a time."""
 
     repository: str
     roles: tuple[RoleState, ...]
+    bins: tuple[BinsState, ...]
     targets: tuple[TargetState, ...]
     events: tuple[str, ...]
 
@@ -89,6 +102,7 @@ def workspace_status(workspace: Workspace, *, now: datetime) -> WorkspaceStatus:
     return WorkspaceStatus(
         repository=policy.name,
         roles=tuple(_role(name, parsed.signed, policy, now) for name, parsed in signed.everything().items()),
+        bins=tuple(_bins(workspace, delegation) for delegation in bin_delegations(signed, policy).values()),
         targets=_targets(signed),
         events=workspace.events(),
     )
@@ -126,6 +140,16 @@ def _role(name: str, signed: Signed, policy: Policy, now: datetime) -> RoleState
         health = RoleHealth.SIGNING_DUE
     return RoleState(
         role=name, version=signed.version, expires=signed.expires, signing_from=signing_from, health=health
+    )
+
+
+def _bins(workspace: Workspace, delegation: Delegation) -> BinsState:
+    index = BinStore(workspace=workspace, role=delegation.role).index()
+    return BinsState(
+        role=delegation.role,
+        bins=delegation.succinct.number_of_bins,
+        targets=index.total if index is not None else 0,
+        first_expiry=index.first_expiry() if index is not None else None,
     )
 
 

@@ -103,6 +103,9 @@ def test_lines_go_into_bins_and_out_to_clients(desk: Desk) -> None:
     shown = json.loads(desk.ok("bins", "show", "packages", "-w", "ws", "--json").out)
     assert schemas.faults("bins-status", shown) == []
     assert (shown["bins"], shown["targets"], shown["bit_length_by_rule"]) == (8, 499, 2)
+    status = json.loads(desk.ok("status", "-w", "ws", "--json").out)
+    assert schemas.faults("repo-status", status) == []
+    assert "\npackages: 499 targets in 8 bins, the first until " in desk.ok("status", "-w", "ws").out
     assert "499 targets in 8 bins" in desk.ok("bins", "show", "packages", "-w", "ws").out
     assert with_key(desk, "online").code == 0
     assert "timestamp.json" in desk.ok("publish", "-w", "ws", "--dry-run").out

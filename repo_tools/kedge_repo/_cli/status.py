@@ -31,6 +31,9 @@ def _lines(found: WorkspaceStatus) -> Iterator[str]:
         )
     else:
         yield "nothing is signed yet"
+    for bins in found.bins:
+        until = f"the first until {format_time(bins.first_expiry)}" if bins.first_expiry else "not signed yet"
+        yield f"{bins.role}: {bins.targets} targets in {bins.bins} bins, {until}"
     if found.targets:
         yield ""
         yield from (f"{target.path}  {target.length} bytes  {target.sha256[:16]}" for target in found.targets)
@@ -51,6 +54,15 @@ def _value(found: WorkspaceStatus) -> dict[str, object]:
                 "health": role.health.value,
             }
             for role in found.roles
+        ],
+        "bins": [
+            {
+                "role": bins.role,
+                "bins": bins.bins,
+                "targets": bins.targets,
+                "first_expiry": format_time(bins.first_expiry) if bins.first_expiry else None,
+            }
+            for bins in found.bins
         ],
         "targets": [
             {"path": target.path, "role": target.role, "length": target.length, "sha256": target.sha256}
