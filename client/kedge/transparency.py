@@ -341,7 +341,7 @@ def _ask(transport: Transport, deadline: Deadline, request: Fetch) -> bytes | Mi
 
 
 def _not_stored(request: Fetch) -> Missing:
-    raise FetchError(f"tlog/{request.path}: is not stored", hint="run a refresh while the repository can be reached")
+    raise StoreError(f"tlog/{request.path}: is not stored", hint="run a refresh while the repository can be reached")
 
 
 def _parse_policy(data: bytes) -> LogPolicy:

@@ -28,7 +28,7 @@ PAGES = (
 # Their commands are run by other tests, which hold the text of the page to them.
 RUN_ELSEWHERE = ("how-to/corepack-in-docker", "how-to/sign-offline")
 # They tell of several people, tokens or services at once, and are not typed here.
-NOT_TYPED = ("how-to/ceremony", "how-to/hardware-keys", "how-to/stolen-key")
+NOT_TYPED = ("how-to/ceremony", "how-to/hardware-keys", "how-to/stolen-key", "how-to/transparency-log")
 
 
 @pytest.fixture

@@ -32,11 +32,12 @@ from kedge.keylog.tree import (
     check_consistency,
     check_inclusion,
     leaf_hash,
+    root_hash,
     split_entries,
     tiles_of,
 )
 from kedge.keylog.view import View
-from kedge.steps import MISSING, Area, Fetch, Merit, Missing
+from kedge.steps import MISSING, Area, Fetch, Judge, Merit, Missing
 from kedge.values import dataclass
 
 __all__ = ["CHECKPOINT", "Head", "Wanted", "fetch_entries", "follow", "prove", "recall"]
@@ -227,11 +228,19 @@ class _Tiles:
                 return compute(self.tree)
             except _NeededError as needed:
                 tile = needed.tile
-                data = yield from _fetch_either(tile.path, tile.full.path, _TILE_BYTES)
+                judge = self._judge_only_tile if self.head.size <= TILE_WIDTH else None
+                data = yield from _fetch_either(tile.path, tile.full.path, _TILE_BYTES, judge)
                 self._held[tile.path] = data[: tile.width * HASH_BYTES]
             except DocumentError as error:
                 with blame_served("tlog"):
                     raise error from None
+
+    def _judge_only_tile(self, data: bytes) -> Merit:
+        """Of several mirrors, one that serves another tile must not be taken for the log: here the tile is the tree."""
+        size, root = self.head.size, self.head.witnessed.root
+        hashes = [data[at : at + HASH_BYTES] for at in range(0, size * HASH_BYTES, HASH_BYTES)]
+        check_consistency(old_size=size, old_root=root_hash(hashes), size=size, root=root, proof=(), file="tlog/tile")
+        return Merit(0)
 
     def held_leaf(self, index: int) -> bytes | None:
         """The hash of a leaf, where its tile is held."""
@@ -248,11 +257,11 @@ class _Tiles:
         return data
 
 
-def _fetch_either(path: str, full: str, max_bytes: int) -> Steps[bytes]:
+def _fetch_either(path: str, full: str, max_bytes: int, judge: Judge | None = None) -> Steps[bytes]:
     """Get a partial tile, or the full one that has taken its place since."""
-    data: bytes | Missing = yield Fetch(Area.LOG, path, max_bytes)
+    data: bytes | Missing = yield Fetch(Area.LOG, path, max_bytes, judge=judge)
     if data is MISSING and full != path:
-        data = yield Fetch(Area.LOG, full, max_bytes)
+        data = yield Fetch(Area.LOG, full, max_bytes, judge=judge)
     if not isinstance(data, bytes):
         raise FetchError(f"tlog/{path}: is not there", hint="the log names it, so this mirror is incomplete")
     return data

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from kedge.anchor import Transparency
 from kedge.client import TrustClient
 from kedge.errors import ExitCode, ExpiredError, FetchError, KedgeError, Reason, StoreError, VerificationError
 from kedge.keylog.leaf import RoleLeaf
+from kedge.transport import Mirror
 from kedge_repo.logbook import LogBook
 from kedge_repo.plan import rotate_key
 from kedge_repo.publish.directory import publish
@@ -248,7 +250,7 @@ def test_what_is_stored_of_the_log_is_checked_again(logged: Logged) -> None:
         with pytest.raises(VerificationError):
             with_change(**changes).status()
         logged.client().refresh()  # the mirror has what is right
-    with pytest.raises(FetchError):
+    with pytest.raises(StoreError, match=r"tile/0/000\.p/9: is not stored"):
         with_change(tiles={}).status()
     file.unlink()
     with pytest.raises(StoreError, match="nothing of the log is stored"):
@@ -317,3 +319,30 @@ def test_every_error_of_the_log_is_one_line(logged: Logged) -> None:
         logged.client().refresh()
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == ExitCode.REFUSED
+
+
+def test_of_several_mirrors_one_that_spoils_the_tile_or_lags_is_passed_over(logged: Logged) -> None:
+    spoilt, late = logged.folder / "spoilt", logged.folder / "late"
+    shutil.copytree(logged.public, late)
+    logged.set_keys(OTHER_KEYS)
+    logged.publish()
+    shutil.copytree(logged.public, spoilt)
+    tile = spoilt / "tlog" / "tile" / "0" / "000.p" / str(len(entries_of(logged)))
+    tile.write_bytes(bytes(len(tile.read_bytes())))
+    mirrors = tuple(Mirror(url=str(each)) for each in (spoilt, late, logged.public))
+    anchor = replace(logged.client().anchor, mirrors=mirrors)
+    with TrustClient(anchor, state=logged.folder / "several", clock=logged.clock) as client:
+        assert [key.id for key in client.registry_keys(NPM).keys] == ["SHA256:another"]
+        assert client.trust.log is not None
+        assert client.trust.log.size == len(entries_of(logged))
+
+
+def test_two_mirrors_with_two_logs_of_one_size_are_a_contradiction(logged: Logged) -> None:
+    other = logged.folder / "other"
+    shutil.copytree(logged.public, other)
+    entries = entries_of(logged)
+    forged(logged, (*entries[:-1], RoleLeaf.of("hidden", 1, b"").to_bytes()), other, colluding(logged))
+    anchor = replace(logged.client().anchor, mirrors=tuple(Mirror(url=str(each)) for each in (logged.public, other)))
+    with TrustClient(anchor, state=logged.folder / "several", clock=logged.clock) as client:
+        refused(client.refresh, Reason.CONFLICT, "serve two different versions")
+    assert len(list((logged.folder / "several" / "evidence").iterdir())) == 2
