@@ -24,6 +24,8 @@ PAGES = (
     "how-to/apt-machines",
     "how-to/hex-projects",
     "how-to/provenance",
+    "how-to/self-service",
+    "how-to/watch",
 )
 # Their commands are run by other tests, which hold the text of the page to them.
 RUN_ELSEWHERE = ("how-to/corepack-in-docker", "how-to/sign-offline")

@@ -10,10 +10,20 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from securesystemslib.signer import CryptoSigner
+
 from interop.npm_world import Issuer, Package, key_document, packument
 from interop.npm_world.project import write_project
 from kedge import Anchor, Mirror
 from kedge.anchor import add
+from kedge_repo.catalogue import catalogue_entry
+from kedge_repo.collect import sign_event
+from kedge_repo.found import Charter, Delegate, found_repository
+from kedge_repo.maintain import merge_event
+from kedge_repo.online import sign_online
+from kedge_repo.publickey import to_pem
+from kedge_repo.publish.directory import publish
+from kedge_repo.signers import Algorithm, new_key, open_signer
 from support.aptrepo import AptRepository
 from support.attested import SigstoreInstance, index_of, provenance, publish_statement
 from support.gnupg import gnupg
@@ -86,6 +96,55 @@ def _hex(folder: Path, environment: Mapping[str, str]) -> Iterator[Mapping[str, 
     yield {"serve-older-state": f"cp {older.folder}/packages/one {mirror.folder}/packages/one"}
 
 
+PASSPHRASE = b"correct horse battery staple"
+HAND_IN = """
+[delegations."registry.npmjs.org".hand_in]
+max_bytes = 100000
+max_targets = 4
+key_documents_only = true
+sub_delegations = false
+"""
+
+
+@contextmanager
+def _maintained(folder: Path, environment: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """A workspace with npm's keys, published; npm-team, ana and ben may each sign for npm, and carol for nobody yet."""
+    del environment
+    now = datetime.now(UTC)
+    publics = {
+        name: new_key(folder / f"{name}.pem", Algorithm.ED25519, PASSPHRASE).read_bytes()
+        for name in ("alice", "npm-team", "ana", "ben", "ci", "ci-2", "steward")
+    }
+    charter = Charter(
+        name="example",
+        keyholders={"alice": publics["alice"], "bob": to_pem(CryptoSigner.generate_ed25519().public_key)},
+        online={"ci": publics["ci"]},
+        root_threshold=1,
+        targets_threshold=1,
+        delegate_keys={name: publics[name] for name in ("npm-team", "ana", "ben")},
+        delegates=(Delegate(role=NPM, keyholders=("npm-team", "ana", "ben")),),
+        registries=(catalogue_entry(NPM),),
+        locations={"ci": "file:ci.pem"},
+        destination="public",
+    )
+    workspace, _ = found_repository(folder, charter, now=now)
+    policy = folder / "kedge-repo.toml"
+    policy.write_text(policy.read_text().replace("\n[[destination]]", f"{HAND_IN}\n[[destination]]"))
+    for name in ("alice", "npm-team"):
+        sign_event(workspace, open_signer(f"file:{folder / name}.pem", lambda _: PASSPHRASE))
+    merge_event(workspace)
+    sign_online(workspace, [open_signer(f"file:{folder / 'ci.pem'}", lambda _: PASSPHRASE)], now=now)
+    publish(workspace, now=now)
+    (folder / "root.json").write_bytes((folder / "public/metadata/1.root.json").read_bytes())
+    document = json.loads(workspace.target(f"{NPM}/keys.json"))
+    (folder / "keys.json").write_text(json.dumps(document, indent=2))
+    (folder.parent / "live.json").write_bytes((folder / "keys.json").read_bytes())
+    yield {
+        "https://keys.example.org": str(folder / "public"),
+        "https://registry.npmjs.org/-/npm/v1/keys": str(folder.parent / "live.json"),
+    }
+
+
 def _speak_for(registry: str, file: str, data: bytes, folder: Path, environment: Mapping[str, str]) -> None:
     """Publish a key document, and add an anchor that speaks for its registry."""
     repo = RepositorySimulator(now=datetime(2098, 1, 1, tzinfo=UTC))
@@ -129,4 +188,10 @@ def _provenance(folder: Path, environment: Mapping[str, str]) -> Iterator[Mappin
         yield {"https://pypi.example": index.url}
 
 
-WORLDS: Mapping[str, World] = {"apt": _apt, "hex": _hex, "mirror": _mirror, "provenance": _provenance}
+WORLDS: Mapping[str, World] = {
+    "apt": _apt,
+    "hex": _hex,
+    "maintained": _maintained,
+    "mirror": _mirror,
+    "provenance": _provenance,
+}
