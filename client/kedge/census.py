@@ -9,15 +9,18 @@ counts where the delegations on the way to its role cover its path: others are i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
-from kedge import workflow
+from kedge import checks, workflow
 from kedge.checks import Freshness
 from kedge.errors import Reason, Refusal, VerificationError
 from kedge.metadata import TARGETS
 from kedge.state import TrustedState
-from kedge.steps import Limits
+from kedge.steps import Answer, Area, Fetch, Limits, Recall
 from kedge.values import dataclass
 from kedge.workflow import Workflow
 
@@ -50,16 +53,43 @@ def every_role(state: TrustedState, freshness: Freshness, *, limits: Limits | No
     waiting, seen = [TARGETS.type], {TARGETS.type}
     while waiting:
         delegator = state.roles[waiting.pop()].signed
-        for child in _children(delegator):
-            if child in seen or not _is_published(state, child):
-                continue
-            if len(seen) >= MAX_ROLES:
-                refusal = Refusal(reason=Reason.LIMIT, file="snapshot.json", expected=f"at most {MAX_ROLES} roles")
-                raise VerificationError(f"more than {MAX_ROLES} roles are delegated to", refusal=refusal)
-            state = yield from workflow.update_role(state, child, delegator, freshness, limits)
-            seen.add(child)
-            waiting.append(child)
+        children = [child for child in _children(delegator) if child not in seen and _is_published(state, child)]
+        if len(seen) + len(children) > MAX_ROLES:
+            refusal = Refusal(reason=Reason.LIMIT, file="snapshot.json", expected=f"at most {MAX_ROLES} roles")
+            raise VerificationError(f"more than {MAX_ROLES} roles are delegated to", refusal=refusal)
+        missing = yield from _not_held(state, children)
+        for child in children:
+            ahead: tuple[Fetch, ...] = ()
+            if missing and missing[0] == child:
+                missing.popleft()
+                coming = islice(missing, limits.root_window)
+                ahead = tuple(workflow.role_request(state, name, delegator, freshness, limits) for name in coming)
+            state = yield from _with_ahead(workflow.update_role(state, child, delegator, freshness, limits), ahead)
+        seen.update(children)
+        waiting += children
     return state
+
+
+def _not_held(state: TrustedState, roles: Iterable[str]) -> Workflow[deque[str]]:
+    """The roles whose newest version is not held from before, in their order."""
+    missing: deque[str] = deque()
+    for role in roles:
+        held = yield Recall(Area.METADATA, role)
+        if not isinstance(held, bytes) or not checks.content_matches(checks.role_meta(state, role), held):
+            missing.append(role)
+    return missing
+
+
+def _with_ahead(steps: Workflow[TrustedState], ahead: tuple[Fetch, ...]) -> Workflow[TrustedState]:
+    """The same steps, whose requests also name what will be asked for next."""
+    answer: Answer = None
+    while True:
+        try:
+            step = steps.send(answer)
+        except StopIteration as end:
+            state: TrustedState = end.value
+            return state
+        answer = yield replace(step, ahead=ahead) if isinstance(step, Fetch) else step
 
 
 def every_target(state: TrustedState) -> Iterator[Listed]:

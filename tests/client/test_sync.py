@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -11,6 +12,7 @@ from threading import Thread
 
 import pytest
 
+from kedge.census import every_role, every_target
 from kedge.client import TrustClient
 from kedge.errors import FetchError, InputError, KedgeError, StoreError, VerificationError
 from kedge.sync.copy import Copied, Options, sync
@@ -18,7 +20,7 @@ from kedge.sync.folder import RECORD, MirrorFolder, MirrorRecord
 from kedge.sync.plan import Layout
 from kedge.sync.serve import LoopbackServer
 from kedge.transport import Mirror, open_mirror
-from support.server import HostileServer, bytes_of, hang_up, slow_headers, status
+from support.server import HostileServer, bytes_of, delay, hang_up, slow_headers, status
 from support.world import KEYS, World
 
 
@@ -86,6 +88,25 @@ def test_what_is_there_is_not_fetched_again(copying: Copying) -> None:
     copying.world.tomorrow(hours=1)
     assert copying.sync().fetched.files == 1
     assert copying.read(path="new.json") == b"new"
+
+
+def test_roles_that_are_not_held_are_asked_for_ahead_of_their_turn(copying: Copying) -> None:
+    copying.repo.delegate_bins(bit_length=4)
+    for number in range(40):
+        copying.repo.add_target(f"{number}.json", b"1", role=copying.repo.bin_of(f"{number}.json"))
+    copying.repo.publish()
+    transport = open_mirror(Mirror(url=copying.server.url))
+    slow = {f"metadata/1.bins-{digit:x}.json": delay(0.1) for digit in range(16)}
+    for path, behaviour in slow.items():
+        copying.server.misbehave(path, behaviour)
+    begun = time.monotonic()
+    with copying.world.client(transport) as client:
+        assert len(list(every_target(client.follow(every_role)))) == 40
+    assert time.monotonic() - begun < 1.4, "sixteen answers that take 0.1 s each are not waited for one by one"
+    copying.server.requests.clear()
+    with copying.world.client(transport) as client:
+        client.follow(every_role)
+    assert not [path for path in copying.server.paths if "bins" in path], "what is held is not asked for"
 
 
 def test_only_the_targets_that_are_wanted_are_copied(copying: Copying) -> None:

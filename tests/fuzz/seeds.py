@@ -6,6 +6,7 @@ What fuzzing has found, or what is too odd to be made here, lies in ``corpus/<ta
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 from datetime import UTC, datetime
@@ -15,6 +16,9 @@ from pathlib import Path
 from tuf.api.metadata import Targets
 
 from fuzz import apt_hex
+from kedge.bundle.frames import to_frames
+from kedge.bundle.manifest import Summary
+from kedge.bundle.packing import Carried, pack
 from kedge_repo.payload import Payload
 from kedge_repo.request import Request, TargetChange
 
@@ -117,6 +121,8 @@ def _made(target: str) -> list[bytes]:
             return [_request()]
         case _ if target in apt_hex.SEEDS:
             return apt_hex.SEEDS[target]()
+        case "bundle" | "manifest" | "frames":
+            return _carried(target)
         case _ if target in _TEXTS:
             return [text.encode() for text in _TEXTS[target]]
         case _:
@@ -153,6 +159,24 @@ def _written() -> dict[str, bytes]:
         if heading and block:
             found[heading[1] or "target-custom"] = block[1].encode()
     return found
+
+
+def _carried(target: str) -> list[bytes]:
+    line = _bundle().partition(b"\n")[0] + b"\n"
+    made = {"bundle": [_bundle()], "manifest": [_written()["bundle"], line]}
+    return made.get(target) or ["\n".join(to_frames(_bundle())).encode()]
+
+
+@cache
+def _bundle() -> bytes:
+    """A bundle of a small repository, whole; its signatures do not matter here."""
+    carried = Carried(
+        roots={1: b"{}", 2: b"{ }"}, timestamp=b"{}", snapshot=b"{}", roles={"targets": b"{}"}, targets={"a/b": b"1"}
+    )
+    versions = {"root": 2, "timestamp": 1, "snapshot": 1, "targets": 1}
+    digest = hashlib.sha256(b"1").hexdigest()
+    end = datetime(2026, 1, 1, tzinfo=UTC)
+    return pack(carried, Summary(valid_until=end, roles=versions, targets={"a/b": digest}, signed_by={"root": ("a",)}))
 
 
 def _request() -> bytes:

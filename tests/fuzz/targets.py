@@ -21,6 +21,9 @@ from fuzz.answers import read_answer
 from fuzz.seeds import npm_key_document
 from kedge import session
 from kedge.anchor import Anchor
+from kedge.bundle.frames import from_frames
+from kedge.bundle.manifest import Manifest
+from kedge.bundle.packing import pack, unpack
 from kedge.document import DocumentError, load_json
 from kedge.errors import KedgeError
 from kedge.lockfile import Lock
@@ -34,6 +37,7 @@ from kedge.registries.npm.lockfiles import read_lines, read_lockfile
 from kedge.registries.npm.npmrc import parse_npmrc, read_source
 from kedge.registries.npm.packument import glance, read
 from kedge.state import StateRecord
+from kedge.sync.folder import MirrorRecord
 from kedge_repo.catalogue import CatalogueEntry
 from kedge_repo.event import EventIndex
 from kedge_repo.policy import Policy
@@ -140,6 +144,15 @@ def _integrity(text: str) -> None:
         raise DocumentError("integrity", str(error)) from error
 
 
+def _bundle(data: bytes) -> None:
+    bundle = unpack(data)
+    if pack(bundle.carried, bundle.manifest.summary).partition(b"\n")[2] == data.partition(b"\n")[2]:
+        return
+    # Deflated in another way, by another hand: it is the same payload all the same.
+    if unpack(pack(bundle.carried, bundle.manifest.summary)).manifest.sha256 != bundle.manifest.sha256:
+        raise AssertionError("what was unpacked is not packed into the same payload")
+
+
 def _text(read_text: Callable[[str], object]) -> Callable[[bytes], None]:
     def target(data: bytes) -> None:
         with contextlib.suppress(UnicodeDecodeError):
@@ -157,6 +170,10 @@ TARGETS: dict[str, Callable[[bytes], object]] = {
     "state": _state,
     "floors": _floors,
     "lock": _lock,
+    "bundle": _bundle,
+    "manifest": lambda data: _same_again(Manifest.from_json(data), Manifest.to_line, Manifest.from_line),
+    "frames": _text(lambda text: from_frames(text.split())),
+    "mirror": MirrorRecord.from_bytes,
     "anchor": _anchor,
     "npm-keys": _npm_keys,
     "npm-custom": _npm_custom,

@@ -34,6 +34,8 @@ __all__ = ["COMMANDS", "HELP", "apply", "create", "from_qr_text", "inspect", "ve
 
 HELP = "One file that carries trust across an air gap."
 
+MAX_TEXT = 20_000_000
+
 BundleFile = Annotated[Path, typer.Argument(metavar="FILE", help=f"A bundle: a file *{BUNDLE_SUFFIX}.")]
 
 BundleFiles = Annotated[list[Path], typer.Argument(metavar="FILE...", help=f"A bundle: a file *{BUNDLE_SUFFIX}.")]
@@ -131,7 +133,7 @@ def from_qr_text(
     """
     name = "stdin" if text == "-" else text
     try:
-        lines = (sys.stdin.read() if text == "-" else Path(text).read_text("ascii")).split()
+        lines = (sys.stdin.read(MAX_TEXT) if text == "-" else Path(text).read_text("ascii")).split()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or 'is not ASCII'}") from error
     with blame_user(name):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -66,9 +67,11 @@ def bundle(day: int, name: str, since: str = "") -> dict[str, Any]:
     return {"bytes": len(data), "url": server.url}
 
 
+VERBS: dict[str, Callable[..., dict[str, Any]]] = {"publish": publish, "bundle": bundle}
+
 with HostileServer(repo) as server:
     for line in sys.stdin:
         verb, day, *more = line.split()
-        answer = {"publish": publish, "bundle": bundle}[verb](int(day), *more)
+        answer = VERBS[verb](int(day), *more)
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()

@@ -11,6 +11,7 @@ import typer
 
 from kedge._cli.clients import open_client
 from kedge._cli.keys import speaking_anchor
+from kedge._cli.mirrors import takes_mirrors
 from kedge._cli.options import AnchorName, Json, RequireRefresh
 from kedge._cli.verify.conclude import basis_of, conclude
 from kedge.errors import InputError
@@ -34,6 +35,7 @@ REMARK = (
 )
 
 
+@takes_mirrors
 def apt(
     release: Annotated[
         str,

@@ -9,6 +9,7 @@ import typer
 
 from kedge._cli.clients import open_client
 from kedge._cli.keys import speaking_anchor
+from kedge._cli.mirrors import takes_mirrors
 from kedge._cli.options import AnchorName, Json, RequireRefresh
 from kedge._cli.verify.conclude import basis_of, conclude
 from kedge.errors import InputError
@@ -21,6 +22,7 @@ from kedge.registries.pgp.verify import GOOD, verify_file
 __all__ = ["pgp"]
 
 
+@takes_mirrors
 def pgp(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What was signed.")],
     signature: Annotated[Path, typer.Argument(metavar="SIG", help="The detached signature: .asc, .sig or .gpg.")],

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from kedge._cli.mirrors import takes_mirrors
 from kedge._cli.options import AnchorName, Json
 from kedge._cli.output import Screen, answer, answer_json
 from kedge._cli.progress import progress_bar
@@ -43,6 +44,7 @@ MAX_DIST_BYTES = 4 << 30
 _DISTRIBUTIONS = (".whl", ".tar.gz", ".zip")
 
 
+@takes_mirrors
 def pypi(
     paths: Annotated[
         list[Path],

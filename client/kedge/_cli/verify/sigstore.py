@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from kedge._cli.mirrors import takes_mirrors
 from kedge._cli.options import AnchorName, Json
 from kedge._cli.output import Screen, answer, answer_json
 from kedge._cli.tables import trust_document
@@ -28,6 +29,7 @@ MAX_FILE_BYTES = 1 << 30
 MAX_BUNDLE_BYTES = 16 << 20
 
 
+@takes_mirrors
 def sigstore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file that was signed.")],
     bundle: Annotated[
