@@ -17,12 +17,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from securesystemslib.signer import Signer
 
+from kedge.document import format_time, parse_time
 from kedge.errors import KedgeError, StoreError
-from kedge_repo.online import online_due, sign_online
+from kedge_repo.online import ISSUED_FIELD, online_due, sign_online
 from kedge_repo.publish.adopt import adopt
 from kedge_repo.publish.destination import TIMESTAMP_PATH, BehindError, Destination, TakenError
 from kedge_repo.publish.directory import publish_to
@@ -33,6 +34,7 @@ __all__ = ["ATTEMPTS", "Upkeep", "keep_online", "metrics"]
 
 ATTEMPTS = 4
 _FIRST_PAUSE_S = 2.0
+_CLOCK_MARGIN = timedelta(minutes=10)
 _SNAPSHOT = re.compile(r"metadata/([1-9]\d*)\.snapshot\.json", re.ASCII)
 
 
@@ -75,6 +77,7 @@ def keep_online(
     for attempt in range(1, attempts + 1):
         try:
             adopted = [adopt(workspace, destination) for destination in destinations]
+            _require_sane_clock(workspace, now())
             due = online_due(workspace, now=now()) if at_least == 1 else "the snapshot's name was taken"
             if due is not None:
                 sign_online(workspace, signers, now=now(), at_least=at_least)
@@ -102,6 +105,18 @@ def keep_online(
                 attempts=attempt,
             )
     raise AssertionError("the last attempt returns or raises")
+
+
+def _require_sane_clock(workspace: Workspace, now: datetime) -> None:
+    """Check that the clock is not behind what was signed: it would say for long that nothing is due."""
+    if not workspace.has_timestamp():
+        return
+    text = workspace.timestamp().signed.unrecognized_fields.get(ISSUED_FIELD)
+    if isinstance(text, str) and now + _CLOCK_MARGIN < parse_time(text):
+        raise StoreError(
+            f"this machine's clock says {format_time(now)}, and the timestamp was issued at {text}",
+            hint="set the clock; if it was ahead before, and is right now, sign with kedge-repo online by hand",
+        )
 
 
 def _shows_other(destination: Destination, timestamp: bytes) -> bool:

@@ -158,6 +158,10 @@ class Workspace:
             timestamp=self._parsed("timestamp.json", Timestamp) if online and self._has("timestamp.json") else None,
         )
 
+    def has_timestamp(self) -> bool:
+        """Whether a timestamp was ever signed."""
+        return self._has("timestamp.json")
+
     def timestamp(self) -> Parsed[Timestamp]:
         """The newest timestamp.
 

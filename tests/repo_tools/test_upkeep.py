@@ -134,6 +134,15 @@ def test_a_role_of_keyholders_that_has_expired_is_an_alarm(ready: Ceremony, plac
     assert "kedge_timestamp" not in text
 
 
+def test_a_clock_behind_what_was_signed_is_said_and_nothing_changes(ready: Ceremony, place: FolderDestination) -> None:
+    run(ready, place)
+    before = contents(ready.workspace.root), contents(place.folder)
+    with pytest.raises(StoreError, match="clock says 2026-10-22T12:00:00Z, and the timestamp was issued at 2026-11-21"):
+        run(ready, place, now=NOW - 30 * DAY)
+    assert (contents(ready.workspace.root), contents(place.folder)) == before
+    assert run(ready, place, now=NOW - timedelta(minutes=5)).due is None
+
+
 def test_the_metrics_of_a_good_run_say_until_when(ready: Ceremony, place: FolderDestination) -> None:
     text = metrics(run(ready, place), None, started=NOW).decode()
     values = dict(line.split(" ") for line in text.splitlines() if not line.startswith("#"))
