@@ -14,7 +14,9 @@ from securesystemslib.signer import CryptoSigner
 
 from kedge import Anchor, Mirror, TrustClient
 from kedge.errors import InputError, Reason, ThresholdError, VerificationError
+from kedge.keys import KeyStatus
 from kedge_repo import plan
+from kedge_repo.catalogue import catalogue_entry
 from kedge_repo.collect import event_status, export_request, own_request, sign_event
 from kedge_repo.maintain import change, event_name, merge_event, new_event
 from kedge_repo.plan import Plan, View
@@ -278,11 +280,11 @@ def document(ceremony: Ceremony) -> list[tuple[str, str, dict[str, str]]]:
     return [(key["keyId"], key["keyUsage"], key["publicKey"]["validFor"]) for key in value["keys"]]
 
 
-def client(ceremony: Ceremony) -> TrustClient:
+def client(ceremony: Ceremony, registry: str = NPM) -> TrustClient:
     out = ceremony.folder / "out"
     publish(ceremony.workspace, out, now=ceremony.now)
     root = (ceremony.workspace.root / "metadata/1.root.json").read_bytes()
-    anchor = Anchor(name="example", initial_root=root, mirrors=(Mirror(url=str(out)),), registries=(NPM,))
+    anchor = Anchor(name="example", initial_root=root, mirrors=(Mirror(url=str(out)),), registries=(registry,))
     return TrustClient(anchor, state=ceremony.folder / "state")
 
 
@@ -309,6 +311,30 @@ def test_a_revocation_survives_a_new_key_document(ready: Ceremony) -> None:
     ready.online()
     with client(ready) as found, pytest.raises(VerificationError, match="was revoked"):
         found.registry_keys(NPM).verify(b"anything", keyid=NEW, signature=b"x")
+
+
+@pytest.mark.parametrize(
+    ("registry", "keyid"),
+    [
+        ("apt/debian", "B8B80B5B623EAB6AD8775C45B7C5D7D6350947F8"),
+        ("hex/hexpm", "SHA256:O1LOYhHFW4kcrblKAxROaDEzLD8bn1seWbe5tq8TRsk"),
+    ],
+)
+def test_a_key_of_another_kind_of_registry_is_revoked_and_its_document_stays(
+    ready: Ceremony, registry: str, keyid: str
+) -> None:
+    entry = catalogue_entry(registry)
+    ready.change(lambda view: plan.add_target(view, entry.target, entry.target_bytes))
+    with pytest.raises(InputError, match='has no key "x"; it has'):
+        ready.change(lambda view: plan.revoke_registry_key(view, registry, "x"))
+    made = ready.change(lambda view: plan.revoke_registry_key(view, registry, keyid))
+    assert "whose bytes stay" in made.changes[-1]
+    sign_all(ready, "alice", "bob")
+    ready.online()
+    with client(ready, registry) as found:
+        keys = found.registry_keys(registry)
+        assert keys.document == entry.target_bytes
+        assert keys.find(keyid).status is KeyStatus.REVOKED
 
 
 def test_the_only_key_stays_in_the_document_when_it_is_revoked(ready: Ceremony) -> None:

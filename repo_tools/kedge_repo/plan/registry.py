@@ -3,6 +3,9 @@
 A revoked key is named in the target's ``custom.kedge.revoked``, for good: kedge's clients then say ``revoked-key``
 whatever the document says. Its entry leaves the document as well, because other readers of the document know nothing of
 ``custom``. Only the last entry stays, with its validity ended: a document without keys is refused by every client.
+
+Documents of other kinds than npm's (keyrings, Hex's, NuGet's) are not edited here: their keys can be revoked, and the
+document is replaced as a whole by who makes it.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from securesystemslib.signer import Key
 
 from kedge.document import DocumentError, format_time
 from kedge.errors import InputError
+from kedge.keys import KeySet
 from kedge.registry import find_registry
 from kedge_repo.keydocument import KeyDocument, end_key, key_document, new_document, remove_key, with_key
 from kedge_repo.plan.targets import add_target, responsible_role
@@ -22,6 +26,9 @@ from kedge_repo.plan.view import Plan, View
 from kedge_repo.publickey import ssh_fingerprint
 
 __all__ = ["add_registry_key", "revoke_registry_key", "rotate_registry_key"]
+
+EDITED = "npm"
+"""The kind of registry whose key documents are edited here."""
 
 
 def add_registry_key(
@@ -66,25 +73,38 @@ def revoke_registry_key(view: View, registry: str, keyid: str) -> Plan:
     Raises:
         InputError: the document has no such key, or it is revoked already.
     """
-    document, data, custom = _current(view, registry)
+    document, data, custom = _current(view, registry, edited=False)
     keys = _keys(view, document, data, custom)
     if keyid in keys.revoked:
         raise InputError(f"{document.path}: {keyid} is revoked already")
+    if document.module.name != EDITED:
+        return _plan(view, document, data, _revoking(custom, keys, keyid), _noted(document, keys, keyid))
     edited = remove_key(data, keyid)
     change = f"revoke key {keyid} in {document.path} and remove it"
     if edited is None:
         edited = end_key(data, keyid, view.now)
         change = f"revoke key {keyid} in {document.path}, whose only key it is: its entry stays until there is another"
+    return _plan(view, document, edited, _revoking(custom, keys, keyid), change)
+
+
+def _revoking(custom: Mapping[str, Any] | None, keys: KeySet, keyid: str) -> dict[str, Any]:
     before = dict((custom or {}).get("kedge") or {"v": 1})
-    after = {**before, "revoked": [*keys.revoked, keyid]}
-    return _plan(view, document, edited, {**(custom or {}), "kedge": after}, change)
+    return {**(custom or {}), "kedge": {**before, "revoked": [*keys.revoked, keyid]}}
+
+
+def _noted(document: KeyDocument, keys: KeySet, keyid: str) -> str:
+    """The change where a document is not edited here: its bytes stay, and who reads them alone must be told."""
+    known = list(dict.fromkeys(key.id for key in keys.keys))
+    if keyid not in known:
+        raise InputError(f'{document.path}: has no key "{keyid}"; it has {", ".join(known)}')
+    return f"revoke key {keyid} of {document.path}, whose bytes stay: take it out of them with kedge-repo target add"
 
 
 def _current(
-    view: View, registry: str, *, required: bool = True
+    view: View, registry: str, *, required: bool = True, edited: bool = True
 ) -> tuple[KeyDocument, bytes, Mapping[str, Any] | None]:
     document = key_document(find_registry(registry).target_path(registry))
-    if document is None or document.module.name != "npm":
+    if document is None or (edited and document.module.name != EDITED):
         raise InputError(
             f"{registry}: only key documents of npm's kind are edited here",
             hint="replace it with kedge-repo target add",
@@ -97,7 +117,7 @@ def _current(
     return document, new_document(), None
 
 
-def _keys(view: View, document: KeyDocument, data: bytes, custom: Mapping[str, Any] | None) -> Any:
+def _keys(view: View, document: KeyDocument, data: bytes, custom: Mapping[str, Any] | None) -> KeySet:
     try:
         return document.read(data, custom, now=view.now)
     except DocumentError as error:
