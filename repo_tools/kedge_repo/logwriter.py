@@ -22,17 +22,17 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from securesystemslib.signer import Key, Signer
 from tuf.api.metadata import TargetFile, Targets
 
-from kedge.document import DocumentError, blame_user
+from kedge.document import DocumentError, blame_served, blame_user
 from kedge.errors import InputError, ThresholdError, VerificationError
-from kedge.keylog.checkpoint import Witnessed, check_checkpoint, write_body
-from kedge.keylog.note import Note, NoteSignature, SignatureKind, VerifierKey
+from kedge.keylog.checkpoint import Checkpoint, Witnessed, check_checkpoint, write_body
+from kedge.keylog.note import Note, NoteSignature, SignatureKind, VerifierKey, verify
 from kedge.keylog.policy import POLICY_TARGET, LogPolicy
 from kedge.keylog.tree import TILE_WIDTH, Tile, split_entries
 from kedge.metadata import parse
@@ -89,6 +89,33 @@ class LogWriter:
         self._book = LogBook()
         self._needed: tuple[bytes, ...] = ()
 
+    def take_up(self, read: Callable[[str], bytes | None], where: str) -> None:
+        """Go on with the log that is published at ``where``, if this workspace has less of it (a job's, from git).
+
+        Raises:
+            InputError: what is published is not all of the log that its checkpoint is of, or another log.
+            VerificationError: its checkpoint is not this log's.
+            StoreError: the disk refused.
+        """
+        data = read(f"{FOLDER}/checkpoint")
+        if data is None:
+            return
+        with blame_served(f"{where}: {FOLDER}/checkpoint"):
+            published = Checkpoint.from_bytes(data)
+        if published.origin != self.key.name:
+            return  # the log that this one takes the place of
+        own = [key for policy in self._policies() for key in policy.logs if key.name == published.origin]
+        verify(published.note, own, file=f"{where}: {FOLDER}/checkpoint")
+        held = self._read_book()
+        if published.size <= held.size:
+            return
+        book = LogBook(tuple(_published_entries(published.size, read, where)))
+        if book.tree.root() != published.root or book.entries[: held.size] != held.entries:
+            problem = "is not the continuation of the log in this workspace"
+            raise InputError(f"{where}: {FOLDER}: {problem}", hint="two logs of one name: find out why")
+        self._write(book)
+        disk.replace(self._folder / "checkpoint", data)
+
     def grow(self, *, now: datetime) -> LogFiles:
         """Append what is missing, durably, and give the files of the log that never change.
 
@@ -101,10 +128,7 @@ class LogWriter:
         roots = [(root.signed.version, root.data) for root in signed.roots]
         new, self._needed = missing_entries(book, roots, self._roles(signed), self._target, now=now)
         self._book = book.with_entries(new)
-        # Entries last: they say how large the log is. Tiles that a run before was cut off from are made again.
-        files = self._book.files()
-        for path in sorted(files, key=lambda each: each.startswith("tile/entries/")):
-            self._create(path, files[path])
+        files = self._write(self._book)
         return LogFiles(grown={f"{FOLDER}/{path}": data for path, data in files.items()}, size=self._book.size)
 
     def witness(self, grown: LogFiles, *, now: datetime, post: Post, pause_s: float = PAUSE_S) -> LogFiles:
@@ -131,6 +155,13 @@ class LogWriter:
         disk.replace(self._folder / "checkpoint", data)
         named = {f"{FOLDER}/{path}": proof for path, proof in proofs.items()}
         return replace(grown, checkpoint=data, proofs=named, faults=asked.faults)
+
+    def _write(self, book: LogBook) -> dict[str, bytes]:
+        # Entries last: they say how large the log is. Tiles that a run before was cut off from are made again.
+        files = book.files()
+        for path in sorted(files, key=lambda each: each.startswith("tile/entries/")):
+            self._create(path, files[path])
+        return files
 
     def _sign(self, body: str) -> NoteSignature:
         signature = bytes.fromhex(self._signer.sign(body.encode()).signature)
@@ -215,6 +246,16 @@ class LogWriter:
         except FileExistsError as error:
             if disk.read(place) != data:
                 raise InputError(f"{place}: holds other bytes than the log's entries make") from error
+
+
+def _published_entries(size: int, read: Callable[[str], bytes | None], where: str) -> Iterator[bytes]:
+    for index in range(-(-size // TILE_WIDTH)):
+        tile = Tile(0, index, min(TILE_WIDTH, size - index * TILE_WIDTH))
+        data = read(f"{FOLDER}/{tile.entries_path}")
+        if data is None:
+            raise InputError(f"{where}: {FOLDER}/{tile.entries_path}: is not there, and its checkpoint names it")
+        with blame_served(f"{where}: {FOLDER}/{tile.entries_path}"):
+            yield from split_entries(data)
 
 
 def _require_quorum(data: bytes, policy: LogPolicy, faults: tuple[WitnessFault, ...]) -> Witnessed:

@@ -14,6 +14,7 @@ from tuf.api.metadata import Metadata, Root
 from kedge.errors import ThresholdError, VerificationError
 from kedge.findings import Severity
 from kedge.metadata import parse, require_threshold
+from kedge_repo._cli.app import run
 from kedge_repo.guarantees import Guarantee, is_post_quantum, lint_policy, lint_signed, propose
 from kedge_repo.plan import add_key, set_role
 from kedge_repo.publish.directory import publish
@@ -150,3 +151,21 @@ def test_less_than_the_policy_states_is_an_error_in_the_plan_and_in_what_is_sign
         ceremony.workspace.policy_text().replace("[roles.root]\n", "[roles.root]\nmin_post_quantum = 2\n", 1)
     )
     assert lint_signed(ceremony.workspace.policy(), ceremony.workspace.signed()) == ()
+
+
+def test_the_command_refuses_to_publish_below_the_minimum_and_proposes_a_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ceremony = Ceremony(tmp_path).ready()
+    root, text = str(ceremony.workspace.root), ceremony.workspace.policy_text()
+    ceremony.workspace.write_policy(text.replace("[roles.root]\n", "[roles.root]\nmin_post_quantum = 2\n", 1))
+    assert run(["publish", str(tmp_path / "out"), "-w", root]) == 5
+    assert "guarantees 0 post-quantum signatures, and the policy states 2" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "metadata").exists()
+    assert run(["lint", "policy", "--propose", "-w", root]) == 5
+    told = capsys.readouterr()
+    assert "3 classical and 3 post-quantum keys at 5 guarantee 2 and 2, and survive 1 lost key" in told.err
+    assert "[policy/below-minimum]" in told.out
+    ceremony.workspace.write_policy(text)
+    assert run(["lint", "policy", "-w", root]) == 0
+    assert run(["publish", str(tmp_path / "out"), "-w", root]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from witness_log import WitnessService
 
-from kedge.errors import ExitCode, InputError, ThresholdError
+from kedge.errors import ExitCode, InputError, KedgeError, ThresholdError, VerificationError
 from kedge.keylog.checkpoint import Checkpoint, write_body
 from kedge.keylog.leaf import KeyLeaf, RoleLeaf, RootLeaf, parse_leaf
 from kedge.keylog.note import Note, NoteSignature, VerifierKey
@@ -22,7 +23,10 @@ from kedge.keylog.policy import LogPolicy, Witness
 from kedge.keylog.proof import LogProof
 from kedge.keylog.replay import replay
 from kedge_repo.logbook import LogBook
-from kedge_repo.logwriter import verifier_key
+from kedge_repo.logwriter import LogWriter, verifier_key
+from kedge_repo.publish.directory import publish
+from kedge_repo.publish.folder import FolderDestination
+from kedge_repo.publish.log import publish_log
 from kedge_repo.witness import Answer, HttpPost, Question, ask_witnesses
 from repo_tools.ceremony import NPM, contents
 from support.logged import NAMES, ORIGIN, Logged, Witnesses
@@ -218,18 +222,83 @@ def test_a_publication_that_is_cut_off_before_the_witnesses_goes_on_with_the_sam
     assert logged.writer()._read_book().entries == entries
 
 
-def test_a_workspace_that_went_back_in_time_cannot_fork_its_log(logged: Logged) -> None:
+def test_a_log_that_goes_back_everywhere_is_refused_by_its_witnesses(logged: Logged) -> None:
     logged.publish()
-    backup = contents(logged.ceremony.workspace.root / "tlog")
+    folders = [logged.ceremony.workspace.root / "tlog", logged.public / "tlog"]
+    backups = [contents(folder) for folder in folders]
     logged.set_keys(OTHER_KEYS)
     logged.publish()
-    folder = logged.ceremony.workspace.root / "tlog"
-    for path in contents(folder):
-        if path not in backup:
-            (folder / path).unlink()
+    for folder, backup in zip(folders, backups, strict=True):
+        shutil.rmtree(folder)
+        for path, data in backup.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(data)
     logged.set_keys(OTHER_KEYS.replace(b'"k"', b'"other"'))
-    with pytest.raises(ThresholdError, match=r"does not continue what it has seen of it \(422\)"):
+    logged.tomorrow()
+    with pytest.raises(ThresholdError, match=r"has seen size|does not continue what it has seen of it \(422\)"):
         logged.publish()
+
+
+def test_a_workspace_without_the_log_goes_on_with_what_is_published(logged: Logged) -> None:
+    logged.publish()
+    before = logged.writer()._read_book().entries
+    shutil.rmtree(logged.ceremony.workspace.root / "tlog")  # a job that starts from git
+    logged.set_keys(OTHER_KEYS)
+    log = logged.publish()
+    assert log is not None
+    assert log.faults == ()
+    entries = logged.writer()._read_book().entries
+    assert entries[: len(before)] == before
+    assert replay(entries).faults == []
+    assert [key.id for key in logged.client().registry_keys(NPM).keys] == ["k"]
+
+
+def test_a_published_log_that_is_not_whole_or_another_one_is_not_taken_up(logged: Logged) -> None:
+    logged.publish()
+    (bundle,) = (path for path in (logged.public / "tlog" / "tile" / "entries").rglob("9") if path.is_file())
+    whole = bundle.read_bytes()
+    shutil.rmtree(logged.ceremony.workspace.root / "tlog")
+    for spoilt, words in (
+        (whole.replace(b"added", b"adde!", 1), "is not the continuation"),
+        (whole[:-1], "breaks off"),
+    ):
+        bundle.write_bytes(spoilt)
+        with pytest.raises(KedgeError, match=words):
+            logged.publish()
+    bundle.unlink()
+    with pytest.raises(InputError, match="is not there, and its checkpoint names it"):
+        logged.publish()
+    bundle.write_bytes(whole)
+    logged.publish()
+    other = Logged(logged.folder / "other", log_signer=logged.log_signer)
+    other.log_signer = CryptoSigner.generate_ed25519()
+    other.set_policy(other.witnesses.policy(other.writer().key.to_text()))
+    with pytest.raises(VerificationError, match="is not signed by"):
+        other.writer().take_up(lambda path: (logged.public / path).read_bytes(), "there")
+
+
+def test_another_log_takes_the_place_of_one_once_the_policy_lists_both(logged: Logged) -> None:
+    logged.publish()
+    logged.client().registry_keys(NPM)
+    new = CryptoSigner.generate_ed25519()
+    origin = "example.com/keys-2"
+    vkey = verifier_key(origin, new.public_key).to_text()
+    both = logged.witnesses.policy(logged.writer().key.to_text())
+    logged.set_policy(f"log {vkey}\n".encode() + both)
+    logged.publish()
+    logged.client().registry_keys(NPM)
+    for name in NAMES:
+        logged.witnesses.services[name].add_log(origin, vkey)
+    writer = LogWriter(logged.ceremony.workspace, origin, new)
+    logged.set_keys(OTHER_KEYS)
+    logged.ceremony.online()
+    places = [FolderDestination(folder=logged.public)]
+    publish_log(logged.ceremony.workspace, writer, places, now=logged.clock.moment, post=logged.witnesses, pause_s=0)
+    publish(logged.ceremony.workspace, logged.public, now=logged.clock.moment, readers={})
+    client = logged.client()
+    assert [key.id for key in client.registry_keys(NPM).keys] == ["k"]
+    assert client.trust.log is not None
+    assert client.trust.log.origin == origin
 
 
 def test_a_log_that_contradicts_itself_or_is_damaged_is_not_continued(logged: Logged) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 
 from kedge.errors import InputError
 from kedge_repo.logwriter import LogFiles, LogWriter
@@ -42,6 +43,8 @@ def publish_log(
     """
     collect_files(workspace)  # what does not verify must not be logged: a log forgets nothing
     with workspace.lock():
+        for place in places:
+            writer.take_up(partial(_read, place), place.name)
         grown = writer.grow(now=now)
         for place in places:
             with place.exclusive():
@@ -51,6 +54,11 @@ def publish_log(
         with place.exclusive():
             _write_renewed(place, log)
     return log
+
+
+def _read(place: Destination, path: str) -> bytes | None:
+    held = place.read(path)
+    return held.data if held is not None else None
 
 
 def _write_grown(place: Destination, log: LogFiles) -> None:
