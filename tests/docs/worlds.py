@@ -16,7 +16,7 @@ from interop.npm_world import Issuer, Package, key_document, packument
 from interop.npm_world.project import write_project
 from kedge import Anchor, Mirror
 from kedge.anchor import add
-from kedge_repo.catalogue import catalogue_entry
+from kedge_repo.catalogue import catalogue_entry, catalogue_names
 from kedge_repo.collect import sign_event
 from kedge_repo.found import Charter, Delegate, found_repository
 from kedge_repo.maintain import merge_event
@@ -188,7 +188,24 @@ def _provenance(folder: Path, environment: Mapping[str, str]) -> Iterator[Mappin
         yield {"https://pypi.example": index.url}
 
 
+@contextmanager
+def _catalogue(folder: Path, environment: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """An anchor that speaks for every registry of the catalogue, with the real keys that ship."""
+    entries = [catalogue_entry(name) for name in catalogue_names()]
+    repo = RepositorySimulator(now=datetime(2098, 1, 1, tzinfo=UTC))
+    for entry in entries:
+        repo.add_target(entry.target, entry.target_bytes, custom=entry.custom)
+    repo.publish()
+    repo.write(folder.parent / "repository")
+    mirror = Mirror(url=str(folder.parent / "repository"))
+    registries = tuple(entry.registry for entry in entries)
+    anchor = Anchor(name="example", initial_root=repo.initial_root, mirrors=(mirror,), registries=registries)
+    add(anchor, Path(environment["KEDGE_CONFIG_DIR"]))
+    yield {}
+
+
 WORLDS: Mapping[str, World] = {
+    "catalogue": _catalogue,
     "apt": _apt,
     "hex": _hex,
     "maintained": _maintained,
