@@ -69,6 +69,7 @@ class Once:
     """One process: what it took, and what the server counted meanwhile."""
 
     wall_s: float
+    cpu_s: float
     peak_kib: int
     requests: int
     most_for_one_bin: int
@@ -81,6 +82,7 @@ def main() -> None:
     parser.add_argument("--packages", type=int, default=50_000)
     parser.add_argument("--locked", type=int, default=1_000)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--state", type=Path, help="where users keep their state: another disk, or memory (/dev/shm)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kedge-listings-") as name:
@@ -90,7 +92,7 @@ def main() -> None:
         with serving(made.folder) as url:
             runs = {"cold": [], "warm": []}
             for _ in range(options.runs):
-                user = Path(tempfile.mkdtemp(prefix="user-", dir=place))
+                user = Path(tempfile.mkdtemp(prefix="kedge-user-", dir=options.state or place))
                 add_anchor(user, made.root, url)
                 for kind in ("cold", "warm"):
                     runs[kind].append(verify(user, place / "pubspec.lock", url))
@@ -214,6 +216,7 @@ def verify(user: Path, lock: Path, url: str) -> Once:
     bins = [count for path, count in counts.items() if f".{ROLE}-" in path]
     return Once(
         wall_s=wall_s,
+        cpu_s=used.ru_utime + used.ru_stime,
         peak_kib=used.ru_maxrss,
         requests=sum(counts.values()),
         most_for_one_bin=max(bins, default=0),
@@ -242,6 +245,7 @@ def report(packages: int, locked: int, made: Made, runs: dict[str, list[Once]], 
         rows[kind] = {
             "median_s": round(median(wall), 3),
             "min_s": round(wall[0], 3),
+            "cpu_s": round(median(once.cpu_s for once in found), 3),
             "peak_mib": round(max(once.peak_kib for once in found) / 1024, 1),
             "requests": max(once.requests for once in found),
             "bins": max(once.bins for once in found),

@@ -234,6 +234,7 @@ class TrustClient:
         """
         now = self._ready()
         deadline = Deadline(timeout_s or self._timeout_s)
+        now.session.write_together()
         with self._withholding():
             state = self._run(steps(now.state, now.freshness), now.session, deadline)
             if self.key_log is not None:

@@ -51,6 +51,7 @@ class Session:
         self._anchor_root = sha256_hex(anchor.initial_root)
         self._blobs: dict[str, bytes] = {}
         self._accepted: list[bytes] = []
+        self._together = False
         self._reached: TrustedState | None = None
         self._settled = False
         opened = _open(store.read())
@@ -107,7 +108,7 @@ class Session:
             self._targets[step.name] = digest
         elif step.area is Area.METADATA:
             self._metadata[step.name] = digest
-        if self._keep:
+        if self._keep and not self._together:
             try:
                 self._store.keep(step.data)
             except StoreError as error:
@@ -115,14 +116,16 @@ class Session:
         else:
             self._accepted.append(step.data)
 
+    def write_together(self) -> None:
+        """From here on, write what is accepted with the record: between many answers each write waits for them."""
+        self._together = True
+
     def keep_all(self, state: TrustedState) -> None:
         """Keep, in one step, all that was accepted and not written: a whole set or nothing.
 
         Raises:
             StoreError: the disk refuses; what was stored before stays.
         """
-        for data in self._accepted:
-            self._store.keep(data)
         self._write(state)
 
     def require_anchor(self, state: TrustedState) -> None:
@@ -194,6 +197,8 @@ class Session:
             self._could_not_store(error)
 
     def _write(self, state: TrustedState) -> None:
+        self._store.keep_many(self._accepted)
+        self._accepted.clear()
         if sha256_hex(state.roots[0].data) not in self._blobs:
             self._store.keep(state.roots[0].data)
         self._store.update(lambda records: self._change(state, records), named=_named)

@@ -4,6 +4,7 @@
 
     <folder>/
       blobs/<sha256>      immutable files by content; made once, never changed
+      packs/              many of them together, where many came at once
       state.json          the record that names the present set
       state.json.prev     the record before it
       history/            records of every set that was trusted, where the anchor asks for it
@@ -29,10 +30,11 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from kedge.durable import blaming, locked, make_folder, read_file, sync, write_file
+from kedge.packs import Packs
 from kedge.values import dataclass
 
 __all__ = ["Change", "Records", "Store"]
@@ -41,8 +43,8 @@ STATE, PREVIOUS, FLOORS, HISTORY = "state.json", "state.json.prev", "floors.json
 MAX_RECORD_BYTES = 64_000_000
 # Blobs that no record names are kept until there are this many: a reader may hold a record that was just replaced.
 MAX_UNNAMED_BLOBS = 64
-# So many new blobs are brought to the disk one by one; more of them together.
-SYNCED_ALONE = 64
+# So many new files become blobs of their own; more of them, one pack.
+KEPT_ALONE = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,7 @@ class Store:
         self.folder = folder
         self._lock_timeout_s = lock_timeout_s
         self._fresh: set[str] = set()
+        self._packs = Packs(folder / "packs")
 
     def read(self) -> Records:
         """Read the records, without a lock."""
@@ -93,7 +96,9 @@ class Store:
         if re.fullmatch("[0-9a-f]{64}", digest) is None:
             return None
         data = read_file(self.folder / "blobs" / digest, None)
-        return data if data is not None and hashlib.sha256(data).hexdigest() == digest else None
+        if data is not None and hashlib.sha256(data).hexdigest() == digest:
+            return data
+        return self._packs.get(digest)
 
     def keep(self, data: bytes) -> str:
         """Put ``data`` on disk and return its SHA-256 digest; it is made durable before a record names it.
@@ -106,11 +111,26 @@ class Store:
         with blaming(self.folder):
             self._fresh.add(digest)  # also what another process wrote a moment ago: its sync may not have come yet
             if self.blob(digest) is not None:
-                os.utime(path, follow_symlinks=False)  # in use again: not among the first to be cleared away
+                with contextlib.suppress(FileNotFoundError):  # it is in a pack
+                    os.utime(path, follow_symlinks=False)  # in use again: not among the first to be cleared away
                 return digest
             make_folder(path.parent, ours=True)
             write_file(path, data, durable=False)
         return digest
+
+    def keep_many(self, files: Sequence[bytes]) -> None:
+        """Put files on disk, before a record names them: many of them as one.
+
+        Raises:
+            StoreError: they cannot be written.
+        """
+        if len(files) <= KEPT_ALONE:
+            for data in files:
+                self.keep(data)
+            return
+        with blaming(self.folder):
+            make_folder(self.folder)
+            self._packs.add(files)
 
     def keep_exhibit(self, data: bytes, *, suffix: str = "json") -> Path:
         """Keep a file that proves something, below ``evidence/``, where nothing is ever cleared away; give its path.
@@ -172,10 +192,6 @@ class Store:
     def _sync_fresh(self) -> None:
         if not self._fresh:
             return
-        if len(self._fresh) > SYNCED_ALONE:
-            os.sync()  # all at once: one by one, each would wait for the disk
-            self._fresh.clear()
-            return
         for digest in self._fresh:
             with contextlib.suppress(FileNotFoundError):  # cleared away by another process: nobody names it
                 sync(self.folder / "blobs" / digest, os.O_RDONLY)
@@ -186,6 +202,7 @@ class Store:
         for entry in os.scandir(self.folder):
             if entry.name.startswith((f".{STATE}", f".{FLOORS}")):  # left by a writer that was killed: we hold the lock
                 Path(entry).unlink(missing_ok=True)
+        self._packs.clear(named)
         blobs = self.folder / "blobs"
         if not blobs.is_dir():
             return
