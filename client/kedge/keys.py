@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from kedge.document import format_time
@@ -318,8 +318,7 @@ def _check_p256(key: PublicKeyTypes) -> Callable[[bytes, bytes], None]:
 
     if not isinstance(key, EllipticCurvePublicKey):
         raise TypeError("load_public_key gave another kind of key")
-    verify, algorithm = key.verify, ECDSA(SHA256())
-    return lambda signature, message: verify(signature, message, algorithm)
+    return partial(key.verify, signature_algorithm=ECDSA(SHA256()))
 
 
 def _fits_ed25519(key: PublicKeyTypes) -> bool:

@@ -72,30 +72,30 @@ class Attestor:
         rule = self.expectations.npm_rule(package.name)
         if digest is None and verdict.outcome in FAULTLESS and rule is not None and rule.asks:
             detail = "attestations are over sha512, which the lockfile does not hold"
-            return replace(verdict, attested=Attested(status=Attesting.MISSING, detail=detail))
+            return verdict._replace(attested=Attested(status=Attesting.MISSING, detail=detail))
         if digest is None or not (self.everything or needs_log_time(verdict)):
             return verdict
         lost_since = claims.lost_since(package.version)
         expected = package.version in claims.attested or (rule is not None and rule.asks)
         if not expected and not needs_log_time(verdict):
-            return replace(verdict, attested=without_attestations(rule, lost_since=lost_since))
+            return verdict._replace(attested=without_attestations(rule, lost_since=lost_since))
         try:
             document = asker.attestations(source, package.name, package.version)
         except NotServedError as error:
             if package.version in claims.attested:
                 detail = f"the packument announces them, and they are not there: {error.message}"
-                return replace(verdict, attested=Attested(status=Attesting.UNREACHABLE, detail=detail))
-            return replace(verdict, attested=without_attestations(rule, lost_since=lost_since))
+                return verdict._replace(attested=Attested(status=Attesting.UNREACHABLE, detail=detail))
+            return verdict._replace(attested=without_attestations(rule, lost_since=lost_since))
         except FetchError as error:
             if not expected:
-                return replace(verdict, notes=(*verdict.notes, f"its attestations cannot be had: {error.message}"))
-            return replace(verdict, attested=Attested(status=Attesting.UNREACHABLE, detail=error.message))
+                return verdict._replace(notes=(*verdict.notes, f"its attestations cannot be had: {error.message}"))
+            return verdict._replace(attested=Attested(status=Attesting.UNREACHABLE, detail=error.message))
         return self.judge(verdict, document, keys, rejudge, lost_since=lost_since)
 
     def again(self, verdict: Verdict, before: Attested, keys: Sequence[KeySet], rejudge: Rejudge) -> Verdict:
         """Give the verdict with what was served before, judged by other keys."""
         if before.document is None:
-            return replace(verdict, attested=before)
+            return verdict._replace(attested=before)
         return self.judge(verdict, before.document, keys, rejudge, lost_since=before.lost_since)
 
     def judge(
@@ -118,7 +118,7 @@ class Attestor:
             found = absent
         if found.published is not None and needs_log_time(verdict) and verdict.served is not None:
             verdict = rejudge(replace(verdict.served, logged=found.published.at))
-        return replace(verdict, attested=found)
+        return verdict._replace(attested=found)
 
 
 def needs_log_time(verdict: Verdict) -> bool:

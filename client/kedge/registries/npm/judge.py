@@ -181,9 +181,11 @@ def _by_signatures(
         return _unsigned(served, issuers[0].registry)
     message = f"{package.name}@{package.version}:{digest.sri}".encode()
     results = tuple(
-        _check(keys, message, signature, served, policy)
-        for signature in served.signatures
-        for keys in _who_may_have_signed(signature, issuers)
+        [
+            _check(keys, message, signature, served, policy)
+            for signature in served.signatures
+            for keys in _who_may_have_signed(signature, issuers)
+        ]
     )
     best = results[0] if len(results) == 1 else min(results, key=lambda result: _TELLING.index(result.outcome))
     good = best.outcome in FAULTLESS

@@ -3,6 +3,9 @@
 Every locked package gets exactly one :class:`Verdict`. ``VERIFIED`` means: a key that the repository's keyholders
 signed for made a signature over this name, this version and the digest *that is locked* (or the digest of the bytes on
 disk). What a registry merely says today is never enough.
+
+Verdicts and results are named tuples, since there is one for every package: making a frozen dataclass of so many fields
+takes some microseconds, beside the sixty that checking a signature takes.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kedge.registries.npm.locked import LockedPackage
 from kedge.registries.npm.packument import Served
@@ -38,7 +41,7 @@ class Outcome(StrEnum):
     SKIPPED = "skipped"
 
 
-FAULTLESS = frozenset({Outcome.VERIFIED, Outcome.VERIFIED_TIME_UNSIGNED})
+FAULTLESS = (Outcome.VERIFIED, Outcome.VERIFIED_TIME_UNSIGNED)
 
 
 class Cause(StrEnum):
@@ -76,8 +79,7 @@ class Policy:
     strict: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignatureResult:
+class SignatureResult(NamedTuple):
     """What one served signature is worth against the keys of one issuer."""
 
     keyid: str
@@ -87,8 +89,7 @@ class SignatureResult:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The verdict on one package.
 
     ``also`` are further faults beside the outcome. ``digest`` is the one that was judged (SRI). ``keyid`` and

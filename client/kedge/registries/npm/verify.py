@@ -284,7 +284,7 @@ def _judge_again(
             if served is None:
                 continue
             if isinstance(keys, NoKeys):
-                verdicts[index] = replace(verdicts[index], outcome=Outcome.NO_KEYS, detail=keys.detail)
+                verdicts[index] = verdicts[index]._replace(outcome=Outcome.NO_KEYS, detail=keys.detail)
                 continue
             again = partial(_judge, task, package, keys=keys, settings=settings, content=contents.get(index))
             before, verdict = verdicts[index].attested, again(replace(served, logged=None))
