@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,12 +18,12 @@ from kedge._cli.verify.conclude import basis_of, conclude
 from kedge.errors import InputError
 from kedge.keys import KeySet
 from kedge.memory import Memory
-from kedge.registries.apt.source import read_release, suite_of
+from kedge.registries.apt.source import suite_of
 from kedge.registries.apt.verdict import GOOD, Policy
-from kedge.registries.apt.verify import check_indexes, check_packages, fetch_indexes, verify_release
+from kedge.registries.apt.verify import check_indexes, check_packages, fetch_indexes, verify_release, verify_served
 from kedge.registries.checklist import Checked, Checklist
 from kedge.registries.pgp.tool import find_checker
-from kedge.registries.served import Served, TooLongError
+from kedge.registries.served import Served
 from kedge.trust import Trust
 
 __all__ = ["apt"]
@@ -86,11 +87,8 @@ def apt(
     policy = Policy(max_age=timedelta(days=max_age), suite=suite or suite_of(release), accept_older=accept_older)
     base, file = _place(release)
     with Served(base, timeout_s=timeout, allow_plain_http=True) as served:
-        try:
-            signed = read_release(served, file)
-        except TooLongError as error:
-            raise InputError(f"{release}: {error}") from error
-        verified = verify_release(signed, keys, find_checker(), policy, Memory("apt"), now=trust.reference_time)
+        judge = partial(verify_release, keys=keys, checker=find_checker(), policy=policy, memory=Memory("apt"))
+        verified = verify_served(served, file, partial(judge, now=trust.reference_time))
         checks: list[Checked] = [verified.check]
         given = [(str(path), _read(path)) for path in index or []]
         if packages and not given and verified.release is not None:

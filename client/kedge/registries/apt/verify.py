@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from kedge.keys import KeySet
 from kedge.memory import Memory
 from kedge.registries.apt.index import Index, Stanza, unpack
 from kedge.registries.apt.release import Listed, Release
-from kedge.registries.apt.source import SignedRelease
+from kedge.registries.apt.source import SignedRelease, read_release
 from kedge.registries.apt.verdict import Outcome, Policy, judge_age, remembered, subject_of
 from kedge.registries.checklist import Checked
 from kedge.registries.pgp.clearsigned import split
@@ -31,7 +31,7 @@ from kedge.registries.pgp.judge import SignatureOutcome, judge
 from kedge.registries.pgp.tool import Checker
 from kedge.registries.served import Served, TooLongError
 
-__all__ = ["Verified", "check_indexes", "check_packages", "fetch_indexes", "verify_release"]
+__all__ = ["Verified", "check_indexes", "check_packages", "fetch_indexes", "verify_release", "verify_served"]
 
 MAX_INDEX_FILE_BYTES = 512 << 20
 # What is validly signed is the newest that there is, also where it is too old: an older one is a replay all the more.
@@ -46,6 +46,21 @@ class Verified:
 
     check: Checked
     release: Release | None
+
+
+def verify_served(served: Served, file: str | None, judge: Callable[[SignedRelease], Verified]) -> Verified:
+    """Read what a suite's folder serves as its Release, and let ``judge`` (:func:`verify_release`) check it.
+
+    Raises:
+        InputError: there is no Release.
+        FetchError: it cannot be had in time.
+        StoreError: as :func:`verify_release` does.
+    """
+    try:
+        return judge(read_release(served, file))
+    except TooLongError as error:
+        told = Checked(name=served.url, outcome=Outcome.TOO_LONG, is_fault=True, facts={"what": "release", "key": None})
+        return Verified(check=replace(told, detail=str(error)), release=None)
 
 
 def verify_release(

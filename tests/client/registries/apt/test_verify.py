@@ -16,9 +16,16 @@ from kedge.keys import KeySet
 from kedge.memory import Memory
 from kedge.registries.apt import APT
 from kedge.registries.apt.index import Index
-from kedge.registries.apt.source import SignedRelease, read_release
+from kedge.registries.apt.source import SignedRelease
 from kedge.registries.apt.verdict import Outcome, Policy
-from kedge.registries.apt.verify import Verified, check_indexes, check_packages, fetch_indexes, verify_release
+from kedge.registries.apt.verify import (
+    Verified,
+    check_indexes,
+    check_packages,
+    fetch_indexes,
+    verify_release,
+    verify_served,
+)
 from kedge.registries.checklist import Checked
 from kedge.registries.pgp.tool import find_checker
 from kedge.registries.served import Served
@@ -57,7 +64,7 @@ class Verifier:
 
     def folder(self, repo: AptRepository, policy: Policy | None = None, *, now: datetime = NOW) -> Verified:
         with Served(str(repo.suite)) as served:
-            return self(read_release(served, None), policy, now=now)
+            return verify_served(served, None, lambda signed: self(signed, policy, now=now))
 
 
 @pytest.fixture
@@ -203,6 +210,16 @@ def test_release_with_its_signature_beside_it_is_as_good(repo: AptRepository, ve
     (repo.suite / "Release").unlink()
     with pytest.raises(InputError, match="there is no InRelease or Release"):
         verify.folder(repo)
+
+
+@pytest.mark.parametrize("name", ["InRelease", "Release.gpg"])
+def test_an_endless_release_is_too_long_before_it_is_read(repo: AptRepository, verify: Verifier, name: str) -> None:
+    if name == "Release.gpg":
+        repo.split(["ours"])
+    assert outcome(verify.folder(repo))[0] is Outcome.VERIFIED
+    with (repo.suite / name).open("ab") as file:
+        file.truncate((64 << 20) + 1)
+    assert outcome(verify.folder(repo))[0] is Outcome.TOO_LONG
 
 
 def test_text_around_the_signed_text_is_refused_and_never_parsed(repo: AptRepository, verify: Verifier) -> None:
