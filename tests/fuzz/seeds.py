@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tuf.api.metadata import Targets
 
-from fuzz import apt_hex
+from fuzz import apt_hex, listings
 from kedge.bundle.frames import to_frames
 from kedge.bundle.manifest import Summary
 from kedge.bundle.packing import Carried, pack
@@ -30,6 +30,8 @@ FORMATS = REPOSITORY / "docs" / "reference" / "formats.md"
 REFERENCE = REPOSITORY / "metadata" / "reference" / "metadata"
 SIGSTORE = REPOSITORY / "client" / "kedge" / "_anchors" / "sigstore" / "root.json"
 CATALOGUE = REPOSITORY / "metadata" / "registries" / "registry.npmjs.org.json"
+
+BY_ECOSYSTEM = {**apt_hex.SEEDS, **listings.SEEDS}
 
 SHA512 = base64.b64encode(bytes(64)).decode()
 PACKUMENT = {
@@ -119,8 +121,8 @@ def _made(target: str) -> list[bytes]:
             return [CATALOGUE.read_bytes(), _written()["catalogue"]]
         case "request":
             return [_request()]
-        case _ if target in apt_hex.SEEDS:
-            return apt_hex.SEEDS[target]()
+        case _ if target in BY_ECOSYSTEM:
+            return BY_ECOSYSTEM[target]()
         case "bundle" | "manifest" | "frames":
             return _carried(target)
         case _ if target in _TEXTS:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from securesystemslib.formats import encode_canonical
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
-from fuzz import apt_hex
+from fuzz import apt_hex, listings
 from fuzz.answers import read_answer
 from fuzz.seeds import npm_key_document
 from kedge import session
@@ -192,5 +192,6 @@ TARGETS: dict[str, Callable[[bytes], object]] = {
     "response": lambda data: _same_again(Response.from_bytes(data), Response.to_bytes, Response.from_bytes),
     "http": read_answer,
     **apt_hex.TARGETS,
+    **listings.TARGETS,
 }
 """Each parser by the name of its corpus."""
