@@ -26,16 +26,18 @@ PAGES = (
     "how-to/provenance",
     "how-to/self-service",
     "how-to/watch",
+    "how-to/nuget",
+    "how-to/go",
+    "how-to/ceremony",
+    "how-to/stolen-key",
 )
 # Their commands are run by other tests, which hold the text of the page to them.
 RUN_ELSEWHERE = ("how-to/corepack-in-docker", "how-to/sign-offline")
 # They tell of several people, tokens, services or millions of targets at once, and are not typed here.
 NOT_TYPED = (
-    "how-to/ceremony",
     "how-to/hardware-keys",
     "how-to/many-targets",
     "how-to/object-stores",
-    "how-to/stolen-key",
     "how-to/transparency-log",
 )
 
