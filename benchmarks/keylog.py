@@ -30,8 +30,8 @@ from io import BytesIO
 from pathlib import Path
 from statistics import median
 
+from chains import make
 from report import Goal, publish_figures
-from repository import make
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import TargetFile, Targets
 from witness_log import WitnessService

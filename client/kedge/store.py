@@ -10,6 +10,7 @@
       history/            records of every set that was trusted, where the anchor asks for it
       evidence/           what two mirrors contradicted each other with
       floors.json         what may never be undercut, apart from the set, so that losing one does not lose the other
+      log.json            what was seen of the repository's log, where the anchor asks for it
       lock                held while a record is replaced
 
 The happy path of a write, for a record F: a temporary file beside F (``O_EXCL``, mode 0600), write, fsync, rename to F,
@@ -37,9 +38,12 @@ from kedge.durable import blaming, locked, make_folder, read_file, sync, write_f
 from kedge.packs import Packs
 from kedge.values import dataclass
 
-__all__ = ["Change", "Records", "Store"]
+__all__ = ["LOG", "Change", "Records", "Store"]
 
 STATE, PREVIOUS, FLOORS, HISTORY = "state.json", "state.json.prev", "floors.json", "history"
+LOG = "log.json"
+"""What was seen of the repository's log; whoever keeps it takes the same lock."""
+_TEMPORARY = tuple(f".{name}" for name in (STATE, FLOORS, LOG))
 MAX_RECORD_BYTES = 64_000_000
 # Blobs that no record names are kept until there are this many: a reader may hold a record that was just replaced.
 MAX_UNNAMED_BLOBS = 64
@@ -200,7 +204,7 @@ class Store:
 
     def _clear(self, named: set[str]) -> None:
         for entry in os.scandir(self.folder):
-            if entry.name.startswith((f".{STATE}", f".{FLOORS}")):  # left by a writer that was killed: we hold the lock
+            if entry.name.startswith(_TEMPORARY):  # left by a writer that was killed: we hold the lock
                 Path(entry).unlink(missing_ok=True)
         self._packs.clear(named)
         blobs = self.folder / "blobs"

@@ -36,7 +36,7 @@ from kedge.keylog.tree import TILE_WIDTH
 from kedge.keylog.view import View
 from kedge.state import TrustedState, sha256_hex
 from kedge.steps import Fetch, Found, Missing
-from kedge.store import Store
+from kedge.store import LOG, Store
 from kedge.transport import Deadline, Transport
 from kedge.trust import LogState
 from kedge.workflow import Workflow
@@ -51,7 +51,6 @@ R = TypeVar("R")
 Ask: TypeAlias = Callable[[Fetch], bytes | Missing]
 Download: TypeAlias = Callable[[Workflow[bytes]], bytes]
 
-FILE = "log.json"
 MAX_FILE_BYTES = 64_000_000
 LOCK_TIMEOUT_S = 10.0
 
@@ -72,7 +71,7 @@ class KeyLog:
         self._store = store
         self._keep = keep
         self._as_of = as_of
-        self._file = store.folder / FILE
+        self._file = store.folder / LOG
         self._pinned: LogPolicy | None = None
         self._held: View | None = None
         self._head: Head | None = None

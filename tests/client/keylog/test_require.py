@@ -346,3 +346,14 @@ def test_two_mirrors_with_two_logs_of_one_size_are_a_contradiction(logged: Logge
     with TrustClient(anchor, state=logged.folder / "several", clock=logged.clock) as client:
         refused(client.refresh, Reason.CONFLICT, "serve two different versions")
     assert len(list((logged.folder / "several" / "evidence").iterdir())) == 2
+
+
+def test_what_a_killed_writer_left_of_the_log_is_cleared_away(logged: Logged) -> None:
+    logged.client().refresh()
+    left = logged.folder / "state" / ".log.json.abcdefgh"
+    left.write_bytes(b"half")
+    logged.set_keys(OTHER_KEYS)
+    logged.tomorrow()
+    logged.publish()
+    logged.client().registry_keys(NPM)
+    assert not left.exists()
