@@ -192,6 +192,21 @@ def test_a_listing_about_another_package_under_a_right_name_is_refused(user: Pub
     assert "pub/pub.dev/packages/args.json: name: must be args, as its path says" in done.err
 
 
+@pytest.mark.parametrize("kind", ["go", "nuget", "pub"])
+def test_a_registry_of_another_kind_is_a_wrong_use(user: PubUser, kind: str) -> None:
+    (user.project / "go.sum").write_text("")
+    (user.project / "a.1.0.0.nupkg").write_text("")
+    other = "pub/pub.dev" if kind != "pub" else "go/sum.example"
+    done = user.shell.run("verify", kind, user.project, "--registry", other)
+    assert (done.code, done.out) == (2, "")
+    assert "'s id: expected " in done.err
+    for form in ("gosumdb", "go-env", "nuget-config"):
+        user.repo.add_target("pub/pub.dev/source.json", b'{"format":"kedge.pub-source/1","url":"https://pub.dev"}')
+        user.sign()
+        done = user.shell.run("keys", "export", form, "pub/pub.dev")
+        assert (done.code, done.out, "'s id: expected " in done.err) == (2, "", True)
+
+
 def test_a_wrong_lock_file_ends_in_one_line(user: PubUser) -> None:
     (user.project / "pubspec.lock").write_text("packages: [a]\n")
     done = user.verify()

@@ -67,6 +67,7 @@ def go(
     Each line is proven to be in the tree of the checksum database, and the tree to go on from the one that was seen
     last. Exit status: 5 if a line is not verified, 3 if the database's tree heads must not be trusted.
     """
+    database_name(registry)  # another kind of registry is the user's mistake
     name, lines = _read(path)
     patterns, told = _patterns(skip)
     with open_client(speaking_anchor(registry, anchor), require_refresh=require_refresh) as client:

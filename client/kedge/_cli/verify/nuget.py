@@ -19,7 +19,7 @@ from kedge._cli.words import say_warnings
 from kedge.document import blame_served
 from kedge.keys import KeySet
 from kedge.registries.checklist import Checked, Checklist
-from kedge.registries.nuget.document import REPOSITORY, TIMESTAMP, Feed, read_feed
+from kedge.registries.nuget.document import REPOSITORY, TIMESTAMP, Feed, NuGet, read_feed
 from kedge.registries.nuget.judge import GOOD, Outcome
 from kedge.registries.nuget.verify import find_packages, verify
 
@@ -48,6 +48,7 @@ def nuget(
     Each file's content, the signatures over it, and the certificates that made them are held against the feed's list
     in the verified repository, and never against what the feed offers today. Exit status 5: something is not verified.
     """
+    NuGet().target_path(registry)  # another kind of registry is the user's mistake
     files = find_packages(paths or [Path()])
     with open_client(speaking_anchor(registry, anchor), require_refresh=require_refresh) as client:
         keys = client.registry_keys(registry)
@@ -82,11 +83,15 @@ def _checklist(
         basis=(
             ("certificates of", f"{keys.target} ({count})"),
             ("service index", index),
-            ("time stamps", f"{pinned} authorities are pinned" if pinned else "no authority is pinned"),
+            ("time stamps", _pinned(pinned)),
             *([("strict", "a time that nobody vouches for is a fault")] if strict else []),
         ),
         remarks=tuple(_remarks(items)),
     )
+
+
+def _pinned(count: int) -> str:
+    return "1 authority is pinned" if count == 1 else f"{count or 'no'} authorities are pinned"
 
 
 CHECKED = (

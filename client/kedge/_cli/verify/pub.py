@@ -63,6 +63,7 @@ def pub(
     Each hosted package is held against the signed listing of its versions; offline too, from what is stored. Exit
     status 5: something is not verified.
     """
+    Pub().target_path(registry)  # another kind of registry is the user's mistake
     name, packages = _read(path)
     with open_client(speaking_anchor(registry, anchor), require_refresh=require_refresh) as client:
         source = _source(client, registry)

@@ -13,7 +13,7 @@ from enum import StrEnum
 from kedge.errors import InputError, Reason, Refusal, VerificationError
 from kedge.exports import Exported, Source
 from kedge.keys import KeySet, KeyStatus
-from kedge.registries.go.document import TREE_HEADS, SumKey, read_lines
+from kedge.registries.go.document import SumKey, database_name, read_lines
 
 __all__ = ["VARIABLE", "GoExporter", "Layout", "go_env", "gosumdb"]
 
@@ -65,8 +65,7 @@ go_env = GoExporter(layout=Layout.GO_ENV, summary="the go command that settles i
 
 
 def _choose(keys: KeySet) -> tuple[SumKey, list[SumKey]]:
-    if any(TREE_HEADS not in key.usages for key in keys.keys):
-        raise InputError(f"{keys.registry}: is no checksum database", hint="its id begins with go/")
+    database_name(keys.registry)
     revoked = {key.id for key in keys.keys if key.status is KeyStatus.REVOKED}
     left = [line for line in read_lines(keys.document) if line.id not in revoked]
     if not left:

@@ -17,7 +17,7 @@ from kedge.document import blame_served
 from kedge.errors import InputError, Reason, Refusal, VerificationError
 from kedge.exports import Exported, Source
 from kedge.keys import KeySet, KeyStatus, RegistryKey
-from kedge.registries.nuget.document import AUTHOR, REPOSITORY, Feed, read_feed
+from kedge.registries.nuget.document import AUTHOR, REPOSITORY, Feed, NuGet, read_feed
 
 __all__ = ["NuGetExporter", "nuget_config"]
 
@@ -69,6 +69,7 @@ class _Selection:
 
 
 def _select(keys: KeySet, *, with_retired: bool) -> _Selection:
+    NuGet().target_path(keys.registry)  # another kind of registry is the user's mistake, and no missing certificate
     found = _Selection()
     for key in keys.keys:
         if not {REPOSITORY, AUTHOR} & set(key.usages):
@@ -85,8 +86,7 @@ def _select(keys: KeySet, *, with_retired: bool) -> _Selection:
             found.notes.append(f"{key.id} of {key.registry} is left out: {why}")
     if not found.chosen:
         refusal = Refusal(reason=Reason.NO_KEYS, file=keys.target)
-        hint = "the id of a feed begins with nuget/" if not keys.registry.startswith("nuget/") else None
-        raise VerificationError(f"{keys.registry}: no certificate is left to export", refusal=refusal, hint=hint)
+        raise VerificationError(f"{keys.registry}: no certificate is left to export", refusal=refusal)
     return found
 
 
