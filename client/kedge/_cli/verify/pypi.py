@@ -134,10 +134,12 @@ def _checklist(
     asked = [(("provenance from"), str(folder))] if folder is not None else []
     if sources.index is not None:
         asked.append(("asked", sources.index.source))
-    remark = (
+    checked = (
         "Checked: that the publisher whom you expect signed for each file's name and digest, and that a transparency "
         "log has it. Not checked: that what was built is good; files that no input names."
     )
+    verified = any(not each.checked.is_fault for each in results)
+    remark = checked if verified else "Nothing was verified."
     return Checklist(
         kind="pypi",
         subject=", ".join(str(path) for path in paths),

@@ -38,9 +38,7 @@ def sigstore(
     identity: Annotated[
         str, typer.Option(metavar="WHO", help="Whom the certificate must name: a URL, an address.", show_default=False)
     ],
-    issuer: Annotated[
-        str | None, typer.Option(metavar="URL", help="Who must vouch for that.", show_default=False)
-    ] = None,
+    issuer: Annotated[str, typer.Option(metavar="URL", help="Who must vouch for that identity.", show_default=False)],
     anchor: AnchorName = None,
     trusted_root: TrustedRoot = DEFAULT_ROOT,
     json: Json = False,
@@ -71,10 +69,6 @@ def _require_nothing_revoked(keys: KeySet) -> None:
 
 
 def _checklist(file: Path, signed: FileSigned, keys: KeySet) -> Checklist:
-    if signed.issuer is None:
-        note = "any issuer was accepted: name the one who must vouch for the identity with --issuer"
-    else:
-        note = f"vouched for by {signed.issuer}"
     facts = {
         "identity": signed.identity,
         "issuer": signed.issuer,
@@ -84,9 +78,8 @@ def _checklist(file: Path, signed: FileSigned, keys: KeySet) -> Checklist:
     checked = Checked(
         name=str(file),
         outcome=Outcome.VERIFIED,
-        detail=f"signed by {signed.identity}, log entry {signed.log_index}",
+        detail=f"signed by {signed.identity}, for whom {signed.issuer} vouches; log entry {signed.log_index}",
         is_fault=False,
-        notes=(note,),
         facts=facts,
     )
     return Checklist(

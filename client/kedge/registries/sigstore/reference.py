@@ -43,7 +43,7 @@ class FileSigned:
     """
 
     identity: str
-    issuer: str | None
+    issuer: str
     log_index: int
     predicate_type: str | None
     version: str
@@ -78,9 +78,7 @@ def trusted_root(document: bytes) -> TrustedRoot:
     return ClientTrustConfig.from_json(client_trust_config(document)).trusted_root
 
 
-def verify_file(
-    document: bytes, bundle: bytes, data: bytes, *, name: str, identity: str, issuer: str | None
-) -> FileSigned:
+def verify_file(document: bytes, bundle: bytes, data: bytes, *, name: str, identity: str, issuer: str) -> FileSigned:
     """Let sigstore-python verify a bundle over a file, by this trusted root, for this identity.
 
     Raises:
