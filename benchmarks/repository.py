@@ -82,8 +82,6 @@ def main() -> int:
             _releases(Path(folder) / str(MILLION), rows, goals)
             _clients(Path(folder) / str(MILLION), rows, goals)
             _large_role(rows, goals)
-    for row in rows:
-        print(f"{row['what']:<62} {row['value']:>16} {row.get('beside', ''):>16}  {row.get('note', '')}".rstrip())
     return finish("repository", rows, [], goals, options.json)
 
 
@@ -147,8 +145,10 @@ def _large_role(rows: list[dict[str, Any]], goals: list[Goal]) -> None:
 
 
 def _row(what: str, value: float, *, beside: float | str = "", note: str = "") -> dict[str, Any]:
+    """One line of the answer, printed as soon as it is known."""
     shown = [f"{number:,}" if isinstance(number, int | float) else number for number in (value, beside)]
-    return {"what": what, "value": shown[0], "beside": shown[1], "note": note}
+    print(f"{what:<62} {shown[0]:>12} {shown[1]:>12}  {note}".rstrip(), flush=True)
+    return {"what": what, "value": value, "beside": beside, "note": note}
 
 
 def _run(step: str, *arguments: object) -> dict[str, Any]:

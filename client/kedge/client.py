@@ -49,6 +49,8 @@ __all__ = ["TrustClient"]
 
 R = TypeVar("R")
 
+_LOOK_UPS_A_COMMIT = 64
+
 
 class TrustClient:
     """Gets a registry's keys, or any target, from the repository that an anchor leads to."""
@@ -88,6 +90,8 @@ class TrustClient:
         self._lock = lock
         self._hold_back = hold_back
         self._answering: _Answering | None = None
+        self._looked_up = 0
+        self._waiting = False
         self.key_log: KeyLog | None = None
 
     def refresh(self) -> Trust:
@@ -257,7 +261,10 @@ class TrustClient:
         now.session.keep_all(now.state)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Keep what look-ups have brought, and close the connections."""
+        if self._waiting and self._answering is not None:
+            self._answering.session.commit(self._answering.state)
+        self._waiting = False
         if self._transport is not None:
             self._transport.close()
 
@@ -324,7 +331,13 @@ class TrustClient:
     def _keep(self) -> None:
         if self.key_log is not None:
             self.key_log.commit()
-        if self._answering is not None and self._answering.session.has_news:
+        if self._answering is None or not self._answering.session.has_news:
+            return
+        # Among thousands of hash bins writing down costs more than a look-up: then it is done for many at once.
+        self._looked_up += 1
+        may_wait = self._looked_up % _LOOK_UPS_A_COMMIT != 1
+        self._waiting = may_wait and self._answering.session.may_wait(self._answering.state)
+        if not self._waiting:
             self._answering.session.commit(self._answering.state)
 
     @contextmanager

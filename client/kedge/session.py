@@ -32,6 +32,8 @@ __all__ = ["Session", "forget_time"]
 FLOORS_FORMAT = "kedge.floors/1"
 TIMES_AGREE = timedelta(minutes=1)
 
+_MANY_ROLES = 512
+
 
 class Session:
     """One anchor's stored set, opened for one use by one thread."""
@@ -53,6 +55,7 @@ class Session:
         self._accepted: list[bytes] = []
         self._together = False
         self._reached: TrustedState | None = None
+        self._written: Floors | None = None
         self._settled = False
         opened = _open(store.read())
         self.recorded = (*opened.floors, Floors(time=anchor.not_before))
@@ -170,6 +173,13 @@ class Session:
         """Whether a file was accepted since the last commit."""
         return self._reached is not None
 
+    def may_wait(self, state: TrustedState) -> bool:
+        """Whether the news is of roles that anybody may ask for again: every floor of ``state`` is written down.
+
+        Only where a snapshot lists very many roles, as hash bins are, is it worth waiting: each of them has a floor.
+        """
+        return len(state.floors.roles) > _MANY_ROLES and state.floors == self._written
+
     def commit_reached(self) -> None:
         """Write down the last state in which a file was accepted, if any was and it may be."""
         if self._reached is not None and not self._withhold:
@@ -193,6 +203,7 @@ class Session:
                 state = state.raise_floors(floors)
         try:
             self._write(state)
+            self._written = state.floors
         except StoreError as error:
             self._could_not_store(error)
 
