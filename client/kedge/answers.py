@@ -33,7 +33,7 @@ def trust_of(
     """
     roles, now = role_states(state), freshness.reference_time
     valid_until = min(role.expires for role in roles.values())
-    age = age_of(anchor.age_limits, state, seen=session.seen, valid_until=valid_until, now=now)
+    age = age_of(anchor.age_limits, state, seen=_seen(session, freshness), valid_until=valid_until, now=now)
     return Trust(
         anchor=anchor.name,
         root=roles["root"],
@@ -62,5 +62,10 @@ def judged_again(
         ExpiredError: it is past the anchor's red line.
     """
     now = freshness.reference_time
-    age = age_of(anchor.age_limits, state, seen=session.seen, valid_until=valid_until, now=now)
+    age = age_of(anchor.age_limits, state, seen=_seen(session, freshness), valid_until=valid_until, now=now)
     return replace(trust, reference_time=now, valid_until=valid_until, stale=valid_until <= now, age=age)
+
+
+def _seen(session: Session, freshness: Freshness) -> datetime | None:
+    # What this machine saw says nothing of another time than now.
+    return None if freshness.as_of else session.seen

@@ -17,7 +17,7 @@ from kedge import checks
 from kedge.anchor import Anchor
 from kedge.bundle.content import Receiver, bundle_of, summarize
 from kedge.bundle.manifest import Manifest, Summary
-from kedge.bundle.packing import Bundle, Carried, unpack
+from kedge.bundle.packing import Bundle, Carried, read_manifest, unpack
 from kedge.client import TrustClient
 from kedge.clock import Clock
 from kedge.document import blame_user, format_time
@@ -27,11 +27,12 @@ from kedge.lockfile import Lock
 from kedge.registry import find_registry
 from kedge.state import StateRecord, TrustedState, sha256_hex
 from kedge.store import Store
+from kedge.transport import BUNDLE_SUFFIX, Mirror
 from kedge.transport.bundle import LOG_PREFIX, BundleTransport, read_bundle_file
 from kedge.trust import Trust
 from kedge.values import dataclass
 
-__all__ = ["TakenIn", "default_targets", "make_bundle", "open_bundle", "read_receiver", "take_in"]
+__all__ = ["TakenIn", "carried_targets", "default_targets", "make_bundle", "open_bundle", "read_receiver", "take_in"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,22 @@ def open_bundle(path: Path) -> bytes:
         return read_bundle_file(path)
     except FetchError as error:
         raise InputError(error.message) from error
+
+
+def carried_targets(mirrors: Iterable[Mirror]) -> tuple[str, ...] | None:
+    """The paths of the targets that bundles bring; None where one of the mirrors is no bundle, and may have others.
+
+    Raises:
+        InputError: a bundle cannot be read.
+        VerificationError: it is none.
+    """
+    found: dict[str, None] = {}
+    for mirror in mirrors:
+        path = Path(mirror.url)
+        if path.suffix != BUNDLE_SUFFIX or path.is_dir():
+            return None
+        found.update(dict.fromkeys(sorted(read_manifest(open_bundle(path), file=mirror.url).summary.targets)))
+    return tuple(found)
 
 
 def read_receiver(path: Path, store: Store) -> Receiver:

@@ -17,7 +17,7 @@ from support import zygote
 __all__ = ["Done", "Shell"]
 
 # How many seconds ago something of this test was first accepted.
-_AGE = re.compile(r'("age_s": )\d{1,2}(?=,)')
+_AGE = re.compile(r'("age_s": )\d{1,4}(?=,)')
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)Z")
 
 

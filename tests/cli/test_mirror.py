@@ -50,3 +50,19 @@ def test_what_cannot_be_copied_or_served_is_said_in_one_line(world: World, tmp_p
         done = world.shell.run("mirror", *arguments)
         assert (done.code, done.out) == (2, "")
         assert text in done.err
+
+
+def test_a_bundle_becomes_a_copy_that_other_clients_can_use(world: World, tmp_path: Path) -> None:
+    world.add_anchor()
+    world.repo.add_target("more.json", b"1")
+    world.repo.delegate("elsewhere", paths=["elsewhere/*"])
+    world.publish(b'{"keys": []}')
+    assert world.shell.run("bundle", "create", tmp_path / "x.kedge").code == 0
+    made = world.shell.run("mirror", "sync", tmp_path / "copy", "--mirror", tmp_path / "x.kedge", "--json")
+    assert made.code == 0, made.err
+    assert json.loads(made.out)["targets"] == 1
+    names = {path.name for path in (tmp_path / "copy").rglob("*.json")}
+    assert {"1.root.json", "timestamp.json"} <= names
+    assert not [name for name in names if "elsewhere" in name or "more" in name]
+    refreshed = world.shell.run("refresh", "--mirror", tmp_path / "copy")
+    assert (refreshed.code, refreshed.err) == (0, "")

@@ -48,7 +48,8 @@ def history_lines(screen: Screen, story: Story, at: At | None) -> list[str]:
         )
         for moment in story.moments
     ]
-    return [*screen.heading(f"{len(story.moments)} moments"), *screen.rows(rows)]
+    count = len(story.moments)
+    return [*screen.heading(f"{count} {'moment' if count == 1 else 'moments'}"), *screen.rows(rows)]
 
 
 def diff_lines(screen: Screen, pair: Sequence[At], changes: Sequence[Change]) -> list[str]:

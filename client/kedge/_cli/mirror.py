@@ -19,6 +19,7 @@ from kedge._cli.progress import progress_bar
 from kedge._cli.tables import trust_entry
 from kedge._cli.words import say_warnings, trust_rows
 from kedge.anchor import Anchor
+from kedge.carry import carried_targets
 from kedge.census import Listed
 from kedge.clock import SystemClock
 from kedge.errors import InputError
@@ -78,7 +79,7 @@ def sync_mirror(
     """Copy a repository, all of it verified: all roots, all metadata, and all targets unless some are named.
 
     What is there already is not fetched again, and what was cut off is taken up. At any moment whoever reads the folder
-    finds a consistent repository.
+    finds a consistent repository. With --mirror FILE.kedge the copy has what the bundle carries.
     """
     chosen = at_named_mirrors(the_anchor(anchor))
     first = chosen.mirrors[0]
@@ -89,6 +90,7 @@ def sync_mirror(
     options = Options(
         layout=layout,
         wanted=_wanted(registry or [], target or []),
+        carried=carried_targets(chosen.mirrors),
         keep=timedelta(days=keep_days) if keep_days is not None else None,
         jobs=jobs,
         rehash=check,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 
 from kedge import checks
 from kedge._cli.output import Screen, Tone, warn
@@ -122,6 +122,10 @@ def _freshness(trust: Trust) -> list[Row]:
         rows.append(("stale", f"expired {age} ago; the anchor's policy still allows it", Tone.BAD))
     if trust.age.age is not None and trust.age.basis is AgeBasis.SIGNED and trust.age.since is not None:
         rows.append(("issued", f"{moment_text(trust.age.since)} (signed), {checks.describe_age(trust.age.age)} ago"))
+    if trust.age.age is not None and trust.age.basis is AgeBasis.SEEN:
+        under = trust.age.age < timedelta(hours=1)
+        told = "under an hour" if under else f"at least {checks.describe_age(trust.age.age)}"
+        rows.append(("age", f"{told}, since this machine first accepted it"))
     rows.append(("next by", moment_text(trust.age.next_by)))
     if trust.fetched is not None:
         rows.append(("fetched", f"{moment_text(trust.fetched)} (by this machine's clock)"))

@@ -7,7 +7,7 @@ any moment leaves the former copy, with some of the new files beside it, and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 
@@ -33,16 +33,22 @@ FILE_S = 60.0
 class Options:
     """How to copy. ``keep`` is for how long files stay that are no longer part of the newest copy; None: for ever.
 
-    ``file_s`` is how long a small file may take. ``rehash`` reads every target that is there already, and fetches anew
-    what is damaged.
+    ``carried`` names the targets where nothing else can be had, as from a bundle; then the copy has no more roles than
+    those that list them. ``file_s`` is how long a small file may take. ``rehash`` reads every target that is there
+    already, and fetches anew what is damaged.
     """
 
     layout: Layout
     wanted: Callable[[Listed], bool] = lambda _listed: True
+    carried: tuple[str, ...] | None = None
     keep: timedelta | None = None
     jobs: int = JOBS
     file_s: float = FILE_S
     rehash: bool = False
+
+    def wants(self, listed: Listed) -> bool:
+        """Whether a target is to be in the copy."""
+        return (self.carried is None or listed.target.path in self.carried) and self.wanted(listed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,18 +79,21 @@ def sync(
         InputError: the folder holds something else.
     """
     client.refresh()
-    state = client.follow(every_role)
+    brought = {path: client.target(path).data for path in options.carried or ()}
+    state = client.verified if options.carried is not None else client.follow(every_role)
     log = client.key_log.copied() if client.key_log is not None else {}
     with folder.writing():
         record = folder.begin(sha256_hex(state.roots[0].data))
         _check_same_repository(state, folder, options.layout)
         older = _older_roots(state, folder, options.layout, sources)
-        planned = plan(state, options.layout, older_roots=older, wanted=options.wanted, served=folder.read)
+        planned = plan(state, options.layout, older_roots=older, wanted=options.wants, served=folder.read)
         with folder.as_a_whole() if planned.as_a_whole else nullcontext(folder) as into:
             missing = [target for target in planned.targets if not _is_there(target, into, planned, options)]
-            fetched = fetch_targets(
-                missing, into, sources, jobs=options.jobs, file_s=options.file_s, done=progress(len(missing))
-            )
+            done = progress(len(missing))
+            if options.carried is None:
+                fetched = fetch_targets(missing, into, sources, jobs=options.jobs, file_s=options.file_s, done=done)
+            else:
+                fetched = _put(missing, into, brought, done)
             into.sync_folders(path for target in missing for path in target.paths)
             for path, data in (*((f"tlog/{path}", data) for path, data in log.items()), *planned.metadata):
                 into.write(path, data)
@@ -96,6 +105,20 @@ def sync(
         cleared=tuple(cleared),
         first_root=(*older, *state.roots)[0].version,
     )
+
+
+def _put(
+    targets: Iterable[TargetCopy], folder: MirrorFolder, brought: Mapping[str, bytes], done: Callable[[int], None]
+) -> Fetched:
+    """Write targets that the client has got, and verified."""
+    files = size = 0
+    for target in targets:
+        data = brought[target.target.path]
+        for path in target.paths:
+            folder.write(path, data)
+        files, size = files + 1, size + len(data)
+        done(1)
+    return Fetched(files=files, bytes=size)
 
 
 def _check_same_repository(state: TrustedState, folder: MirrorFolder, layout: Layout) -> None:
