@@ -45,7 +45,7 @@ from kedge.workflow import download as fetch_target
 if TYPE_CHECKING:
     from kedge.keys import KeySet
 
-__all__ = ["KeyLog"]
+__all__ = ["KeyLog", "stored_log_files"]
 
 R = TypeVar("R")
 Ask: TypeAlias = Callable[[Fetch], bytes | Missing]
@@ -314,6 +314,16 @@ class KeyLog:
     def _warn(self, text: str) -> None:
         if text not in self.warnings:
             self.warnings.append(text)
+
+
+def stored_log_files(store: Store) -> dict[str, bytes]:
+    """What a client has kept of the log, as the files that another one asks for, by path below the log."""
+    view = _read(read_file(store.folder / LOG, MAX_FILE_BYTES))
+    if view is None:
+        return {}
+    from kedge.keylog.copying import proof_files  # only who makes a copy
+
+    return {**proof_files(view), **view.tiles, "checkpoint": view.checkpoint}
 
 
 def _leaves(state: TrustedState) -> Iterable[Wanted]:

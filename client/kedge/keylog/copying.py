@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from kedge.document import DocumentError
+from kedge.keylog.checkpoint import Checkpoint
 from kedge.keylog.proof import LogProof, proof_path
 from kedge.keylog.tree import TILE_WIDTH, TileTree, build_tiles, join_entries, leaf_hashes
+from kedge.keylog.view import View
 
-__all__ = ["log_files"]
+__all__ = ["log_files", "proof_files"]
 
 
 def log_files(entries: Sequence[bytes], checkpoint: bytes, proven: Iterable[int]) -> dict[str, bytes]:
@@ -27,3 +30,21 @@ def log_files(entries: Sequence[bytes], checkpoint: bytes, proven: Iterable[int]
         proof = LogProof(index=index, hashes=tuple(tree.inclusion(index)), checkpoint=checkpoint)
         files[proof_path(hashes[index])] = proof.to_bytes()
     return {**files, "checkpoint": checkpoint}
+
+
+def proof_files(view: View) -> dict[str, bytes]:
+    """A proof for each leaf that is held, by path below the log; none while one tile shows where each leaf stands."""
+    try:
+        size = Checkpoint.from_bytes(view.checkpoint).size
+        if size <= TILE_WIDTH:
+            return {}
+        tree = TileTree(size, lambda tile: view.tiles[tile.path])
+        return {
+            proof_path(bytes.fromhex(leaf)): LogProof(
+                index=index, hashes=tuple(tree.inclusion(index)), checkpoint=view.checkpoint
+            ).to_bytes()
+            for leaf, index in view.leaves.items()
+            if index < size
+        }
+    except (DocumentError, KeyError):
+        return {}  # damaged, or of before the log grew: the next refresh mends it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from datetime import timedelta
@@ -12,8 +13,11 @@ import pytest
 
 from kedge.anchor import Anchor, Transparency
 from kedge.carry import make_bundle, read_receiver, take_in
-from kedge.errors import Reason, VerificationError
+from kedge.client import TrustClient
+from kedge.document import Fields
+from kedge.errors import FetchError, Reason, VerificationError
 from kedge.keylog.leaf import RoleLeaf
+from kedge.registries.npm.proof import Proof, ProofTransport
 from kedge.store import Store
 from kedge.sync.copy import Options, sync
 from kedge.sync.folder import MirrorFolder
@@ -133,3 +137,30 @@ def test_a_verified_copy_of_a_repository_carries_its_log(logged: Logged) -> None
     served = {path.relative_to(copy / "tlog").as_posix() for path in (copy / "tlog").rglob("*") if path.is_file()}
     public = {path.relative_to(logged.public).as_posix() for path in logged.public.rglob("*") if path.is_file()}
     assert {f"tlog/{path}" for path in served} <= public
+
+
+@pytest.mark.parametrize("padding", [0, 600])
+def test_an_evidence_file_s_proof_carries_the_log_for_whoever_requires_it(tmp_path: Path, padding: int) -> None:
+    logged = Logged(tmp_path)
+    entries = tuple(RoleLeaf.of("padding", number, b"").to_bytes() for number in range(1, padding + 1))
+    for path, data in LogBook(entries).files().items():
+        file = logged.ceremony.workspace.root / "tlog" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    logged.publish()
+    now = logged.clock.moment
+    with logged.client("prover") as client:
+        keys = client.registry_keys(NPM)
+    store, targets = Store(logged.folder / "prover"), (f"{NPM}/keys.json",)
+    proof = Proof.from_store(store, issuers=(NPM,), targets=targets, reference_time=now)
+    proof = Proof.from_fields(Fields(json.loads(json.dumps(proof.to_table()))))
+
+    def judged(proof: Proof) -> list[str]:
+        transport = ProofTransport(proof)
+        state = logged.folder / "judge"
+        with TrustClient(anchor(logged), state=state, transport=transport, clock=logged.clock, as_of=now) as client:
+            return [key.id for key in client.registry_keys(NPM).keys]
+
+    assert judged(proof) == [key.id for key in keys.keys]
+    with pytest.raises(FetchError, match="tlog/checkpoint"):
+        judged(replace(proof, log={}))

@@ -10,15 +10,18 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
 from kedge.document import DocumentError, Fields, format_time
 from kedge.errors import FetchError, StoreError
+from kedge.keylog.policy import POLICY_TARGET
 from kedge.state import StateRecord
 from kedge.store import Store
+from kedge.transparency import stored_log_files
 from kedge.transport import Deadline
 from kedge.values import dataclass
 from kedge.workflow import MISSING, Area, Fetch, Missing
@@ -28,7 +31,10 @@ __all__ = ["Offline", "Proof", "ProofTransport"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """One repository's files, as a run left them. ``roots`` are in order; ``issuers`` have their keys in it."""
+    """One repository's files, as a run left them. ``roots`` are in order; ``issuers`` have their keys in it.
+
+    ``log`` holds what proves the repository's log, by path below it, where the run's anchor asked for that.
+    """
 
     issuers: tuple[str, ...]
     reference_time: datetime
@@ -37,6 +43,7 @@ class Proof:
     snapshot: bytes
     roles: Mapping[str, bytes]
     targets: Mapping[str, bytes]
+    log: Mapping[str, bytes] = field(default_factory=dict)
 
     @classmethod
     def from_store(
@@ -59,6 +66,7 @@ class Proof:
                 raise _not_whole(store)
             return held
 
+        log = stored_log_files(store)
         return cls(
             issuers=issuers,
             reference_time=reference_time,
@@ -66,7 +74,8 @@ class Proof:
             timestamp=blob(record.timestamp),
             snapshot=blob(record.snapshot),
             roles={name: blob(digest) for name, digest in record.roles.items()},
-            targets={path: blob(record.targets.get(path)) for path in targets},
+            targets={path: blob(record.targets.get(path)) for path in (*targets, *_log_policy(record, log))},
+            log=log,
         )
 
     def to_table(self) -> dict[str, Any]:
@@ -79,6 +88,7 @@ class Proof:
             "snapshot": _text(self.snapshot),
             "roles": {name: _text(data) for name, data in self.roles.items()},
             "targets": {path: _text(data) for path, data in self.targets.items()},
+            **({"log": {path: _text(data) for path, data in self.log.items()}} if self.log else {}),
         }
 
     @classmethod
@@ -97,6 +107,7 @@ class Proof:
             snapshot=_bytes(fields.text("snapshot"), fields.at("snapshot")),
             roles={name: _bytes(roles.text(name), roles.at(name)) for name in roles.names()},
             targets={path: _bytes(targets.text(path), targets.at(path)) for path in targets.names()},
+            log=_log(fields.table("log")) if "log" in fields else {},
         )
         fields.end()
         return proof
@@ -118,7 +129,10 @@ class ProofTransport:
 
     def get(self, request: Fetch, deadline: Deadline) -> bytes | Missing:  # noqa: ARG002 it answers at once
         """Give one file; a longer one than allowed is missing."""
-        data = self._metadata(request.path) if request.area is Area.METADATA else self._target(request.path)
+        if request.area is Area.LOG:
+            data = self._proof.log.get(request.path)
+        else:
+            data = self._metadata(request.path) if request.area is Area.METADATA else self._target(request.path)
         return MISSING if data is None or len(data) > request.max_bytes else data
 
     def close(self) -> None:
@@ -185,3 +199,12 @@ def _bytes(text: str, path: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except ValueError as error:  # also for what is not ASCII
         raise DocumentError(path, "must be base64") from error
+
+
+def _log_policy(record: StateRecord, log: Mapping[str, bytes]) -> Iterator[str]:
+    if log and POLICY_TARGET in record.targets:
+        yield POLICY_TARGET
+
+
+def _log(fields: Fields) -> dict[str, bytes]:
+    return {path: _bytes(fields.text(path), fields.at(path)) for path in fields.names()}
