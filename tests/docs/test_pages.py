@@ -28,6 +28,7 @@ PAGES = (
     "how-to/watch",
     "how-to/nuget",
     "how-to/go",
+    "how-to/pub-mirrors",
     "how-to/ceremony",
     "how-to/stolen-key",
 )

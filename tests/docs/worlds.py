@@ -29,6 +29,7 @@ from support.attested import SigstoreInstance, index_of, provenance, publish_sta
 from support.gnupg import gnupg
 from support.hexrepo import HexRelease, HexRepository, key_entry, package, signed, tarball
 from support.packages import PackageRegistry, SigningKey, archive_of, lockfile
+from support.pub import PubRegistry
 from support.server import HostileServer
 from support.simulator import RepositorySimulator
 
@@ -204,6 +205,39 @@ def _catalogue(folder: Path, environment: Mapping[str, str]) -> Iterator[Mapping
     yield {}
 
 
+@contextmanager
+def _pub(folder: Path, environment: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """A workspace, a registry's answers, a project, and a mirror that lies about one version."""
+    del environment
+    publics = {
+        name: new_key(folder / f"{name}.pem", Algorithm.ED25519, PASSPHRASE).read_bytes() for name in ("alice", "ci")
+    }
+    charter = Charter(
+        name="example",
+        keyholders={"alice": publics["alice"]},
+        online={"ci": publics["ci"]},
+        root_threshold=1,
+        targets_threshold=1,
+        locations={"ci": "file:ci.pem"},
+        destination="public",
+    )
+    workspace, _ = found_repository(folder, charter, now=datetime.now(UTC))
+    sign_event(workspace, open_signer(f"file:{folder / 'alice.pem'}", lambda _: PASSPHRASE))
+    merge_event(workspace)
+    (folder / "root.json").write_bytes((folder / "metadata/1.root.json").read_bytes())
+    registry, lying = PubRegistry(), PubRegistry()
+    for made in (registry, lying):
+        made.release("args", "2.4.2", "2.5.0")
+        made.release("http", "1.2.0")
+    lying.release("args", "2.5.0", archive_sha256="0" * 64)
+    for path, data in registry.files.items():
+        (folder / "answers" / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "answers" / path).write_bytes(data)
+    (folder / "pubspec.lock").write_text(registry.lock("args 2.5.0", "http 1.2.0"))
+    with HostileServer(lying.files) as server:
+        yield {"https://keys.example.org": str(folder / "public"), "https://mirror.example.org": server.url}
+
+
 WORLDS: Mapping[str, World] = {
     "catalogue": _catalogue,
     "apt": _apt,
@@ -211,4 +245,5 @@ WORLDS: Mapping[str, World] = {
     "maintained": _maintained,
     "mirror": _mirror,
     "provenance": _provenance,
+    "pub": _pub,
 }
