@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import DelegatedRole, Delegations, Targets
 
 from kedge.errors import ExpiredError, InputError, ThresholdError, VerificationError
 from kedge_repo.bins import (
@@ -26,6 +27,7 @@ from kedge_repo.bins import (
     read_lines,
     update_bins,
 )
+from kedge_repo.bins.belong import belonging
 from kedge_repo.bins.bucket import bin_number
 from kedge_repo.bins.update import BinsUpdate, require_bins
 from kedge_repo.online import Online, sign_online
@@ -431,3 +433,32 @@ def online_over_all(binned: Binned) -> Online:
     binned.sign("npm-team")
     binned.merge()
     return binned.online()
+
+
+@pytest.mark.parametrize(
+    ("path", "belongs"),
+    [
+        ("a/x", True),
+        ("a/b/c.tgz", True),
+        ("a/b/c.json", False),
+        ("b/x", False),
+        ("first/x", False),
+        ("q1", True),
+        ("q", False),
+    ],
+)
+@pytest.mark.parametrize("odd", [False, True])
+def test_what_belongs_to_a_role_is_what_a_client_asks_it_for(path: str, belongs: bool, odd: bool) -> None:
+    first = DelegatedRole("first", [], 1, True, paths=["first/*", "a/b/*.json"])
+    own = ["a/*", "a/*/*", "first/*", "q?"] if odd else ["a/*", "a/*/*", "first/*", "q1"]
+    second = DelegatedRole("second", [], 1, True, paths=own)
+    roles = {"first": first, "second": second}
+    targets = Targets(version=1, expires=NOW, delegations=Delegations(keys={}, roles=roles))
+    assert (next(iter(targets.delegations.get_roles_for_target(path)), ("",))[0] == "second") == belongs  # type: ignore[union-attr]
+    for others in ([], ["a/1", "a/2/3"]):
+        batch = [(b"line", other.encode()) for other in [*others, path, *others]]
+        if belongs:
+            assert list(belonging([batch], targets, "second")) == [batch]
+        else:
+            with pytest.raises(InputError, match=f"target {path}: targets version 1 leads no client for it to second"):
+                list(belonging([batch], targets, "second"))

@@ -8,7 +8,7 @@ anything in one of them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from tuf.api.metadata import DelegatedRole, Targets
 
@@ -24,26 +24,30 @@ def belonging(batches: Iterable[Batch], targets: Targets, role: str) -> Iterator
     Raises:
         InputError: one does not; no client would find it.
     """
-    belongs = _rule(targets, role)
+    pattern = _rule(targets, role)
     for batch in batches:
         paths = [path for _, path in batch]
-        if not all(map(belongs, paths)):
-            path = next(path for path in paths if not belongs(path))
-            raise InputError(
-                f"target {path.decode()}: targets version {targets.version} leads no client for it to {role}",
-                hint=f"name the paths that belong to {role} with kedge-repo delegate {role} --path PATTERN",
-            )
+        # All at once: a path holds no line feed, and no part of the pattern lets one stand for anything.
+        if pattern is None or pattern.fullmatch(b"\n".join(paths)) is None:
+            path = next((path for path in paths if _asked(targets, path.decode()) != role), None)
+            if path is not None:
+                raise InputError(
+                    f"target {path.decode()}: targets version {targets.version} leads no client for it to {role}",
+                    hint=f"name the paths that belong to {role} with kedge-repo delegate {role} --path PATTERN",
+                )
         yield batch
 
 
-def _rule(targets: Targets, role: str) -> Callable[[bytes], object]:
+def _rule(targets: Targets, role: str) -> re.Pattern[bytes] | None:
+    """What any number of paths, a line each, all match if they belong to ``role``; None if that takes asking."""
     delegations = targets.delegations
     listed = (delegations.roles if delegations is not None else None) or {}
     before = list(listed)[: list(listed).index(role)] if role in listed else []
     own, earlier = _pattern([listed[role]] if role in listed else []), _pattern([listed[name] for name in before])
     if own is None or earlier is None:
-        return lambda path: _asked(targets, path.decode()) == role
-    return re.compile(rb"(?!(?:%b)\Z)(?:%b)" % (earlier, own)).fullmatch
+        return None
+    one = rb"(?!(?:%b)(?:\n|\Z))(?:%b)" % (earlier, own)
+    return re.compile(rb"(?:%b\n)*+%b" % (one, one))
 
 
 def _asked(targets: Targets, path: str) -> str:
@@ -57,5 +61,5 @@ def _pattern(roles: Iterable[DelegatedRole]) -> bytes | None:
     for role in roles:
         if role.paths is None or any(set(path) & set("?[") for path in role.paths):
             return None
-        texts += [re.escape(path).replace(r"\*", "[^/]*") for path in role.paths]
+        texts += [re.escape(path).replace(r"\*", r"[^/\n]*") for path in role.paths]
     return "|".join(texts).encode() if texts else b"(?!)"
