@@ -14,16 +14,18 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from kedge.errors import StoreError
 
-__all__ = ["blaming", "locked", "make_folder", "read_file", "sync", "write_file"]
+__all__ = ["blaming", "locked", "make_folder", "read_file", "sync", "sync_files", "write_file"]
 
 _LOCK_PAUSE_S: Final = 0.02
+_SYNCS_AT_ONCE: Final = 8
+_WORTH_THREADS: Final = 8
 
 
 @contextmanager
@@ -122,6 +124,29 @@ def write_file(path: Path, data: bytes, *, durable: bool = True) -> None:
         raise
     if durable:
         sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def sync_files(paths: Sequence[Path]) -> None:
+    """Wait until all of these files are on the disk, but for those that are not there.
+
+    They are asked for at the same time: a journal writes in one go what waits for it, and one after the other in many.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    if len(paths) < _WORTH_THREADS:
+        for path in paths:
+            _sync_if_there(path)
+        return
+    from concurrent.futures import ThreadPoolExecutor  # only a writer with many files needs it
+
+    with ThreadPoolExecutor(_SYNCS_AT_ONCE, thread_name_prefix="kedge-sync") as threads:
+        list(threads.map(_sync_if_there, paths))
+
+
+def _sync_if_there(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        sync(path, os.O_RDONLY)
 
 
 def sync(path: Path, flags: int) -> None:

@@ -34,7 +34,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from kedge.durable import blaming, locked, make_folder, read_file, sync, write_file
+from kedge.durable import blaming, locked, make_folder, read_file, sync, sync_files, write_file
 from kedge.packs import Packs
 from kedge.values import dataclass
 
@@ -196,9 +196,8 @@ class Store:
     def _sync_fresh(self) -> None:
         if not self._fresh:
             return
-        for digest in self._fresh:
-            with contextlib.suppress(FileNotFoundError):  # cleared away by another process: nobody names it
-                sync(self.folder / "blobs" / digest, os.O_RDONLY)
+        # One that is not there was cleared away by another process: nobody names it.
+        sync_files([self.folder / "blobs" / digest for digest in self._fresh])
         sync(self.folder / "blobs", os.O_RDONLY | os.O_DIRECTORY)
         self._fresh.clear()
 

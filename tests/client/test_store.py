@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -232,3 +233,36 @@ def test_what_a_killed_writer_left_behind_is_cleared_away(store: Store) -> None:
         store.keep(b"%d" % number)
     put(store, b"two")
     assert not list(store.folder.rglob(".*"))
+
+
+@pytest.mark.parametrize("count", [2, 30], ids=["a few", "many"])
+def test_every_new_file_reaches_the_disk_before_a_record_names_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    reached: list[str] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        fsync(descriptor)
+        reached.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    digests = [store.keep(b"%d" % number) for number in range(count)]
+    (store.folder / "blobs" / digests[0]).unlink()  # by another process: it is not waited for
+    put(store, b"a record")
+    assert sorted(reached[: count - 1]) == sorted(digests[1:])
+    assert reached[count - 1] == "blobs"
+
+
+@pytest.mark.parametrize("count", [2, 30], ids=["a few", "many"])
+def test_a_disk_that_does_not_take_a_file_is_no_place_for_a_record_that_names_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    digests = [store.keep(b"%d" % number) for number in range(count)]
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="no space left"):
+        put(store, digests[0].encode())
+    assert store.read() == EMPTY

@@ -79,12 +79,13 @@ class Workers:
         return begun
 
     def end(self, within_s: float) -> None:
-        """Let every thread end after its job, and wait for that, but not longer than ``within_s``."""
+        """Let every thread end after its job; where one has a job, wait for that, but not longer than ``within_s``."""
         jobs, threads, end = self._jobs, self._threads, time.monotonic() + within_s
+        are_idle = all(self._idle.acquire(blocking=False) for _ in threads)
         self._anew()
         for _ in threads:
             jobs.put(None)
-        for thread in threads:
+        for thread in () if are_idle else threads:
             thread.join(max(0.0, end - time.monotonic()))
 
 
