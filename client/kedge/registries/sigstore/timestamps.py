@@ -46,7 +46,7 @@ def _check(data: bytes, signature: bytes, root: TrustedRoot, keys: KeySet) -> da
         raise StoreError(text, hint="pip install 'kedge[sigstore]'") from error
     try:
         response = decode_timestamp_response(data)
-        moment = response.tst_info.gen_time
+        moment: datetime = response.tst_info.gen_time
     except ValueError as error:
         raise refuse(Part.TIMESTAMP, "cannot be read", reason=Reason.MALFORMED, found=str(error)) from error
     known = {der for authority in root.timestampers for der in authority.certificates}
