@@ -200,9 +200,12 @@ def test_a_registry_of_another_kind_is_a_wrong_use(user: PubUser, kind: str) -> 
     done = user.shell.run("verify", kind, user.project, "--registry", other)
     assert (done.code, done.out) == (2, "")
     assert "'s id: expected " in done.err
+
+
+def test_a_form_of_another_kind_is_a_wrong_use(user: PubUser) -> None:
+    user.repo.add_target("pub/pub.dev/source.json", b'{"format":"kedge.pub-source/1","url":"https://pub.dev"}')
+    user.sign()
     for form in ("gosumdb", "go-env", "nuget-config"):
-        user.repo.add_target("pub/pub.dev/source.json", b'{"format":"kedge.pub-source/1","url":"https://pub.dev"}')
-        user.sign()
         done = user.shell.run("keys", "export", form, "pub/pub.dev")
         assert (done.code, done.out, "'s id: expected " in done.err) == (2, "", True)
 
