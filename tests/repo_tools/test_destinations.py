@@ -429,6 +429,15 @@ def test_a_url_that_is_none_is_said(require: Require) -> None:
             ObjectStoreDestination(url, options=options)
 
 
+def test_without_credentials_it_says_so_and_not_what_the_library_tried(require: Require) -> None:
+    require(importlib.util.find_spec("obstore"), "obstore is not installed: run make stores")
+    place = ObjectStoreDestination("s3://bucket/x", options={"region": "eu-central-1"})
+    tried = place._errors.GenericError("Error performing PUT http://169.254.169.254/latest/api/token in 7ms")
+    with pytest.raises(StoreError, match="s3://bucket/x: there are no credentials") as caught, place._blame("a"):
+        raise tried
+    assert "169.254" not in caught.value.message
+
+
 def test_an_overlay_shows_what_is_above_first(tmp_path: Path) -> None:
     place = FolderDestination(folder=tmp_path)
     place.create("metadata/a.json", b"below")

@@ -21,7 +21,7 @@ from kedge_repo.bins.lines import Batch
 
 __all__ = ["BUFFERED_LINES", "Buckets", "bin_number", "bucketed"]
 
-BUFFERED_LINES = 250_000
+BUFFERED_LINES = 400_000
 
 
 @contextmanager

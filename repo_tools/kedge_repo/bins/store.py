@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from securesystemslib.signer import Signer
@@ -38,7 +39,8 @@ __all__ = ["BinStore", "Delegation", "bin_delegations", "delegation_sha256", "si
 INDEX_FILE = "index.json"
 _MAX_INDEX_BYTES = 16_000_000
 _WRITERS = 2
-_WAITING = 32
+_WAITING = 4
+_AT_ONCE = 16
 _SYNCED_ALONE = 64  # so many files are brought to the disk one by one; more of them all at once
 
 
@@ -172,9 +174,11 @@ class BinStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with ThreadPoolExecutor(_WRITERS) as pool:  # the disk works while the next bin is made
-                for file, data in files:
-                    waiting.append(pool.submit(_write, self.folder / file, data, sync=count < _SYNCED_ALONE))
-                    count += 1
+                rest = iter(files)
+                while some := list(islice(rest, _AT_ONCE)):
+                    alone = count + len(some) <= _SYNCED_ALONE
+                    waiting.append(pool.submit(_write_all, self.folder, some, sync=alone))
+                    count += len(some)
                     if len(waiting) > _WAITING:
                         waiting.popleft().result()
                 for written in waiting:
@@ -206,6 +210,11 @@ class BinStore:
                     Path(entry.path).unlink()
         except OSError as error:
             raise StoreError(f"{self.folder}: cannot be cleared: {(error.strerror or str(error)).lower()}") from error
+
+
+def _write_all(folder: Path, files: list[tuple[str, bytes]], *, sync: bool) -> None:
+    for file, data in files:
+        _write(folder / file, data, sync=sync)
 
 
 def _write(path: Path, data: bytes, *, sync: bool) -> None:

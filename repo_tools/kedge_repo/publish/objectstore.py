@@ -27,6 +27,7 @@ __all__ = ["SCHEMES", "ObjectStoreDestination"]
 SCHEMES = ("s3", "gs", "az")
 RETRY_TIMEOUT = timedelta(seconds=30)
 _MAX_RETRIES = 4
+_MACHINE_IDENTITY = ("//169.254.", "//metadata.google.internal")  # where machines in a cloud are told who they are
 _CREATES_OVER = "puts a file where one is already, although told not to"
 _SWAPS_BLINDLY = "does not compare before it swaps"
 
@@ -176,6 +177,11 @@ class ObjectStoreDestination:
         except (FileNotFoundError, self._errors.NotFoundError) as error:
             raise self._no_bucket() from error
         except self._errors.BaseError as error:
+            if any(host in str(error) for host in _MACHINE_IDENTITY):
+                raise StoreError(
+                    f"{self._url}: there are no credentials, neither in the environment nor of this machine's own",
+                    hint="set those of the store: docs/how-to/object-stores.md names them",
+                ) from error
             raise StoreError(f"{self.place(path)}: {_first_line(error)}", hint="try again") from error
 
     def _no_bucket(self) -> StoreError:
