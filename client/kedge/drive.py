@@ -16,7 +16,7 @@ from kedge.workflow import Workflow
 if TYPE_CHECKING:
     from kedge.lockfile import Lock
 
-__all__ = ["clock_warning", "drive", "gate", "no_network"]
+__all__ = ["clock_warning", "drive", "drive_afresh", "gate", "no_network"]
 
 R = TypeVar("R")
 
@@ -27,6 +27,24 @@ def drive(steps: Workflow[R], session: Session, get: Callable[[Fetch], bytes | M
     Raises:
         KedgeError: as the steps do, and as ``get`` does.
     """
+    return _run(steps, get, session.recall, session.accept)
+
+
+def drive_afresh(steps: Workflow[R], get: Callable[[Fetch], bytes | Missing]) -> R:
+    """Run ``steps`` as one who holds nothing from before, and keeps nothing.
+
+    Raises:
+        KedgeError: as the steps do, and as ``get`` does.
+    """
+    return _run(steps, get, lambda _: MISSING, lambda _: None)
+
+
+def _run(
+    steps: Workflow[R],
+    get: Callable[[Fetch], bytes | Missing],
+    recall: Callable[[Recall], bytes | Missing],
+    accept: Callable[[Accepted], None],
+) -> R:
     answer: Answer = None
     while True:
         try:
@@ -38,9 +56,9 @@ def drive(steps: Workflow[R], session: Session, get: Callable[[Fetch], bytes | M
             case Fetch():
                 answer = get(step)
             case Recall():
-                answer = session.recall(step)
+                answer = recall(step)
             case Accepted():
-                session.accept(step)
+                accept(step)
                 answer = None
 
 

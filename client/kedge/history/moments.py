@@ -7,28 +7,27 @@ and none that a later moment did not know.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from kedge import checks, workflow
 from kedge.aging import AgeBasis, issued_at
 from kedge.anchor import Anchor
 from kedge.bundle.content import signers_of
 from kedge.checks import Freshness
+from kedge.drive import drive_afresh
 from kedge.errors import FetchError, Reason, VerificationError
 from kedge.history.places import KeptSet
 from kedge.keys import KeySet
 from kedge.metadata import Parsed
 from kedge.registry import find_registry, read_served_keys
 from kedge.state import TrustedState
-from kedge.steps import MISSING, Answer, Fetch, Limits, Missing, Recall
-from kedge.workflow import Workflow
+from kedge.steps import MISSING, Fetch, Limits, Missing
 
 __all__ = ["Moment", "RegistryKeys", "Story", "tell"]
 
-R = TypeVar("R")
 # Nothing had expired then: whether a set may have expired by now is not the question.
 _ANY_TIME = Freshness(reference_time=datetime(1970, 1, 1, tzinfo=UTC), max_staleness=timedelta.max, as_of=True)
 
@@ -123,7 +122,7 @@ def _verified(anchor: Anchor, kept: KeptSet, newest_root: int | None) -> Trusted
         roots.append(checks.accept_root(roots[-1], data))
     while True:
         try:
-            return _answered(workflow.refresh(roots[-1], _ANY_TIME), lambda request: _no_roots(kept, request))
+            return drive_afresh(workflow.refresh(roots[-1], _ANY_TIME), lambda request: _no_roots(kept, request))
         except VerificationError as error:
             if kept.root is not None or error.refusal.reason is not Reason.SIGNATURES or len(roots) == 1:
                 raise
@@ -164,8 +163,8 @@ def _moment(kept: KeptSet, state: TrustedState, registries: tuple[str, ...]) -> 
 def _keys(kept: KeptSet, state: TrustedState, registry: str) -> tuple[RegistryKeys | None, TrustedState]:
     module = find_registry(registry)
     try:
-        found = _answered(workflow.find(state, module.target_path(registry), _ANY_TIME), kept.get)
-        data = _answered(workflow.download(found), kept.get)
+        found = drive_afresh(workflow.find(state, module.target_path(registry), _ANY_TIME), kept.get)
+        data = drive_afresh(workflow.download(found), kept.get)
     except FetchError:
         return None, state  # not in this set, which proves nothing about the keys
     except VerificationError as error:
@@ -185,15 +184,3 @@ def _together(one: Moment, other: Moment) -> Moment:
     if one.since is None or (other.since is not None and other.since < one.since):
         first = other
     return replace(one, since=first.since, basis=first.basis, registries={**other.registries, **one.registries})
-
-
-def _answered(steps: Workflow[R], get: Callable[[Fetch], bytes | Missing]) -> R:
-    """Run a workflow that holds nothing from before and keeps nothing."""
-    answer: Answer = None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as end:
-            result: R = end.value
-            return result
-        answer = get(step) if isinstance(step, Fetch) else MISSING if isinstance(step, Recall) else None

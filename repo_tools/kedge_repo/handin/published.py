@@ -14,10 +14,11 @@ from tuf.api.metadata import Snapshot, TargetFile, Targets
 
 from kedge import workflow
 from kedge.checks import Freshness, begin, content_matches
+from kedge.drive import drive_afresh
 from kedge.errors import FetchError, InputError, Reason, Refusal, VerificationError
 from kedge.metadata import Parsed, parse, require_threshold
 from kedge.state import TrustedState
-from kedge.steps import MISSING, Accepted, Answer, Area, Fetch, Limits, Recall
+from kedge.steps import Area, Fetch, Limits
 from kedge.transport import Deadline, Mirror, Transport, open_mirror
 
 __all__ = ["Published", "read_published"]
@@ -74,20 +75,7 @@ class _Reader:
 
     def refresh(self, root: bytes, now: datetime) -> TrustedState:
         steps = workflow.refresh(begin(root), Freshness(reference_time=now))
-        answer: Answer = None
-        while True:
-            try:
-                step = steps.send(answer)
-            except StopIteration as end:
-                state: TrustedState = end.value
-                return state
-            match step:
-                case Fetch():
-                    answer = self.transport.get(step, self.deadline)
-                case Recall():
-                    answer = MISSING  # nothing is held from before
-                case Accepted():
-                    answer = None
+        return drive_afresh(steps, lambda request: self.transport.get(request, self.deadline))
 
     def role(self, state: TrustedState, role: str) -> Parsed[Targets]:
         meta = state.snapshot.signed.meta.get(f"{role}.json") if state.snapshot is not None else None

@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import unquote
@@ -22,8 +23,9 @@ from tuf.ngclient.fetcher import FetcherInterface
 
 from kedge import workflow
 from kedge.checks import Freshness, begin
+from kedge.drive import drive_afresh
 from kedge.errors import FetchError, Reason, Refusal, VerificationError
-from kedge.workflow import MISSING, Accepted, Answer, Fetch, Missing, Recall, Workflow
+from kedge.workflow import MISSING, Fetch, Missing, Workflow
 from kedge_repo.publish.files import PublishedFiles
 
 __all__ = [
@@ -118,20 +120,7 @@ def target_as_published(files: Mapping[str, bytes], initial_root: bytes, path: s
 
 
 def _walk(steps: Workflow[R], files: Mapping[str, bytes]) -> R:
-    answer: Answer = None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as end:
-            result: R = end.value
-            return result
-        match step:
-            case Fetch():
-                answer = _served(files, step)
-            case Recall():
-                answer = MISSING  # a client that has nothing but its initial root
-            case Accepted():
-                answer = None
+    return drive_afresh(steps, partial(_served, files))
 
 
 def _served(files: Mapping[str, bytes], step: Fetch) -> bytes | Missing:
