@@ -11,11 +11,11 @@ from typing import Annotated
 import typer
 
 from kedge._cli.clients import open_client
+from kedge._cli.infile import read_file
 from kedge._cli.keys import speaking_anchor
 from kedge._cli.mirrors import takes_mirrors
 from kedge._cli.options import AnchorName, Json, RequireRefresh
-from kedge._cli.verify.conclude import basis_of, conclude
-from kedge.errors import InputError
+from kedge._cli.verify.conclude import basis_of, conclude, is_short
 from kedge.keys import KeySet
 from kedge.memory import Memory
 from kedge.registries.apt.source import suite_of
@@ -90,7 +90,7 @@ def apt(
         judge = partial(verify_release, keys=keys, checker=find_checker(), policy=policy, memory=Memory("apt"))
         verified = verify_served(served, file, partial(judge, now=trust.reference_time))
         checks: list[Checked] = [verified.check]
-        given = [(str(path), _read(path)) for path in index or []]
+        given = [(str(path), read_file(path, MAX_INDEX_BYTES)) for path in index or []]
         if packages and not given and verified.release is not None:
             architectures = arch or [MACHINES.get(platform.machine(), platform.machine())]
             for found in fetch_indexes(
@@ -111,7 +111,7 @@ def apt(
         basis=basis_of(keys, trust),
         remarks=(REMARK,),
     )
-    conclude(result, trust, everything=everything, json=json)
+    conclude(result, trust, everything=everything or is_short(result), json=json)
 
 
 def _keys(registry: str, anchor: str | None, *, require_refresh: bool) -> tuple[KeySet, Trust]:
@@ -125,15 +125,3 @@ def _place(release: str) -> tuple[str, str | None]:
     if name.endswith(("InRelease", "Release")):
         return (base or (slash or ".")), name
     return release, None
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_INDEX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{path}: cannot be read: {reason.lower()}") from error
-    if len(data) > MAX_INDEX_BYTES:
-        raise InputError(f"{path}: is longer than {MAX_INDEX_BYTES >> 20} MiB")
-    return data

@@ -12,7 +12,7 @@ from kedge.keys import KeySet
 from kedge.registries.checklist import Checklist
 from kedge.trust import Trust
 
-__all__ = ["basis_of", "conclude"]
+__all__ = ["basis_of", "conclude", "is_short"]
 
 FEW = 12
 """So many things are listed one by one, also where all of them are right."""
@@ -28,12 +28,17 @@ def basis_of(keys: KeySet, trust: Trust) -> tuple[tuple[str, str], ...]:
     )
 
 
+def is_short(found: Checklist) -> bool:
+    """Whether its things are so few that all of them are listed."""
+    return len(found.items) <= FEW
+
+
 def conclude(found: Checklist, trust: Trust, *, everything: bool, json: bool) -> None:
-    """Print the answer, and end with its exit status."""
+    """Print the answer, in which ``everything`` lists also what is right, and end with its exit status."""
     say_warnings([trust])
     if json:
         answer_json(found.to_table(trust_document([trust])["anchors"]), compact=True)
     else:
-        answer(checklist_lines(Screen.of_stdout(), found, everything=everything or len(found.items) <= FEW))
+        answer(checklist_lines(Screen.of_stdout(), found, everything=everything))
     if found.exit_code:
         raise typer.Exit(found.exit_code)

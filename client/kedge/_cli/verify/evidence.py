@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kedge._cli.infile import read_file
 from kedge._cli.options import AnchorName, Json
 from kedge._cli.output import Screen, Tone, answer, answer_json, report, visible
 from kedge._cli.verify.provenance_inputs import speaker
@@ -53,7 +54,7 @@ def evidence(
     The anchor is yours, and never the file's. Exit status 5: a package is not verified, or was recorded otherwise.
     """
     with blame_user(str(file)):
-        found = Evidence.from_bytes(_read(file))
+        found = Evidence.from_bytes(read_file(file, MAX_BYTES))
     claimed = _judge(found, _keys_claimed(found, anchor))
     today: tuple[Verdict, ...] | None = None
     fault: KedgeError | None = None
@@ -255,15 +256,3 @@ def _issuers(found: Evidence) -> list[str]:
 def _counts(verdicts: tuple[Verdict, ...]) -> dict[str, int]:
     counted = Counter(verdict.outcome for verdict in verdicts)
     return {outcome.value: counted[outcome] for outcome in Outcome}
-
-
-def _read(file: Path) -> bytes:
-    try:
-        with file.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{file}: cannot be read: {reason.lower()}") from error
-    if len(data) > MAX_BYTES:
-        raise InputError(f"{file}: is longer than 1 GiB")
-    return data

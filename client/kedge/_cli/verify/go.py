@@ -10,16 +10,15 @@ from typing import Annotated
 import typer
 
 from kedge._cli.clients import open_client
+from kedge._cli.infile import read_file
 from kedge._cli.keys import speaking_anchor
 from kedge._cli.mirrors import takes_mirrors
 from kedge._cli.options import AnchorName, Json, RequireRefresh
-from kedge._cli.output import Screen, answer, answer_json, warn
+from kedge._cli.output import warn
 from kedge._cli.progress import progress_bar
-from kedge._cli.tables import trust_document
-from kedge._cli.verify.checklist_words import checklist_lines
-from kedge._cli.words import say_warnings
+from kedge._cli.verify.conclude import conclude
 from kedge.document import blame_user
-from kedge.errors import InputError, StoreError, VerificationError
+from kedge.errors import StoreError, VerificationError
 from kedge.folders import state_folder
 from kedge.keys import KeySet
 from kedge.memory import Memory
@@ -86,25 +85,12 @@ def go(
     if verified.head is not None:
         _remember(memory, registry, verified.head)
     found = _checklist(name, verified, keys, database.source, seen, told)
-    say_warnings([trust])
-    if json:
-        answer_json(found.to_table(trust_document([trust])["anchors"]), compact=True)
-    else:
-        answer(checklist_lines(Screen.of_stdout(), found, everything=everything))
-    if found.exit_code:
-        raise typer.Exit(found.exit_code)
+    conclude(found, trust, everything=everything, json=json)
 
 
 def _read(path: str) -> tuple[str, tuple[SumLine, ...]]:
     file = Path(path) / "go.sum" if Path(path).is_dir() else Path(path)
-    try:
-        with file.open("rb") as stream:
-            data = stream.read(MAX_SUM_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{file}: cannot be read: {reason.lower()}") from error
-    if len(data) > MAX_SUM_BYTES:
-        raise InputError(f"{file}: is longer than {MAX_SUM_BYTES >> 20} MiB")
+    data = read_file(file, MAX_SUM_BYTES)
     with blame_user(str(file)):
         return str(file), read_sums(data)
 

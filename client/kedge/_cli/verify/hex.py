@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 
 from kedge._cli.clients import open_client
+from kedge._cli.infile import read_file
 from kedge._cli.keys import speaking_anchor
 from kedge._cli.options import AnchorName, Json, RequireRefresh
-from kedge._cli.verify.conclude import basis_of, conclude
+from kedge._cli.verify.conclude import basis_of, conclude, is_short
 from kedge.document import blame_user
 from kedge.errors import InputError
 from kedge.memory import Memory
@@ -92,7 +93,7 @@ def hex_(
         basis=(*basis_of(keys, trust), ("asked", address)),
         remarks=(REMARK,) if checks else (),
     )
-    conclude(found, trust, everything=everything, json=json)
+    conclude(found, trust, everything=everything or is_short(found), json=json)
 
 
 def _named(name: str, registry: str) -> Locked:
@@ -103,16 +104,7 @@ def _named(name: str, registry: str) -> Locked:
 
 def _read_lock(path: Path) -> tuple[Locked, ...]:
     file = path / "mix.lock" if path.is_dir() else path
-    try:
-        with file.open("rb") as stream:
-            data = stream.read(MAX_LOCK_BYTES + 1)
-    except FileNotFoundError as error:
-        raise InputError(f"{file}: there is no such lock file", hint="name a mix.lock, or a folder with one") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{file}: cannot be read: {reason.lower()}") from error
-    if len(data) > MAX_LOCK_BYTES:
-        raise InputError(f"{file}: is longer than {MAX_LOCK_BYTES >> 20} MiB, which no lock file is")
+    data = read_file(file, MAX_LOCK_BYTES, what="lock file", hint="name a mix.lock, or a folder with one")
     with blame_user(str(file)):
         return read_lock(data)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kedge import anchor as anchors
+from kedge._cli.infile import read_file
 from kedge.anchor import Anchor
 from kedge.document import blame_user
 from kedge.errors import InputError
@@ -46,7 +47,7 @@ def read_given(path: str) -> Given:
         data, name, folder = sys.stdin.buffer.read(MAX_LOCKFILE_BYTES + 1), "stdin", Path.cwd()
     else:
         file = _choose(Path(path))
-        data, name, folder = _read(file, MAX_LOCKFILE_BYTES), str(file), file.parent
+        data, name, folder = read_file(file, MAX_LOCKFILE_BYTES), str(file), file.parent
     if len(data) > MAX_LOCKFILE_BYTES:
         raise InputError(f"{name}: is longer than {MAX_LOCKFILE_BYTES >> 20} MiB, which no lockfile is")
     with blame_user(name):
@@ -67,7 +68,7 @@ def read_registries(folder: Path, environment: Mapping[str, str], registry: str 
     for file in dict.fromkeys(files):
         if file.is_file():
             try:
-                tables.append(parse_npmrc(_read(file, MAX_SETTINGS_BYTES).decode("utf-8-sig")))
+                tables.append(parse_npmrc(read_file(file, MAX_SETTINGS_BYTES).decode("utf-8-sig")))
             except UnicodeDecodeError as error:
                 raise InputError(f"{file}: is not UTF-8 (byte {error.start})") from error
     with blame_user("the registries of .npmrc, the environment and the command line"):
@@ -84,7 +85,7 @@ def read_mappings() -> Mappings:
     if not file.is_file():
         return Mappings()
     with blame_user(str(file)):
-        return Mappings.from_toml(_read(file, MAX_SETTINGS_BYTES))
+        return Mappings.from_toml(read_file(file, MAX_SETTINGS_BYTES))
 
 
 def find_speaker(issuer: str, name: str | None) -> Anchor | None:
@@ -118,15 +119,3 @@ def _choose(path: Path) -> Path:
     if len(found) > 1:
         raise InputError(f"{path}: there are several lockfiles: {', '.join(found)}", hint="name the one that you mean")
     return path / found[0]
-
-
-def _read(file: Path, max_bytes: int) -> bytes:
-    try:
-        with file.open("rb") as stream:
-            data = stream.read(max_bytes + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{file}: cannot be read: {reason.lower()}") from error
-    if len(data) > max_bytes:
-        raise InputError(f"{file}: is longer than {max_bytes >> 20} MiB")
-    return data

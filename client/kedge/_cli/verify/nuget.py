@@ -11,11 +11,8 @@ from kedge._cli.clients import open_client
 from kedge._cli.keys import speaking_anchor
 from kedge._cli.mirrors import takes_mirrors
 from kedge._cli.options import AnchorName, Json, RequireRefresh
-from kedge._cli.output import Screen, answer, answer_json
 from kedge._cli.progress import progress_bar
-from kedge._cli.tables import trust_document
-from kedge._cli.verify.checklist_words import checklist_lines
-from kedge._cli.words import say_warnings
+from kedge._cli.verify.conclude import conclude
 from kedge.document import blame_served
 from kedge.keys import KeySet
 from kedge.registries.checklist import Checked, Checklist
@@ -59,13 +56,7 @@ def nuget(
     with progress_bar("verifying", len(files)) as progress:
         items = tuple(verify(files, keys, feed, strict=strict, progress=progress))
     found = _checklist(paths, items, keys, feed, strict=strict)
-    say_warnings([trust])
-    if json:
-        answer_json(found.to_table(trust_document([trust])["anchors"]), compact=True)
-    else:
-        answer(checklist_lines(Screen.of_stdout(), found, everything=everything))
-    if found.exit_code:
-        raise typer.Exit(found.exit_code)
+    conclude(found, trust, everything=everything, json=json)
 
 
 def _checklist(

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kedge._cli.clients import open_client
+from kedge._cli.infile import read_file
 from kedge._cli.keys import speaking_anchor
 from kedge._cli.mirrors import takes_mirrors
 from kedge._cli.options import AnchorName, Json, RequireRefresh
@@ -40,14 +41,7 @@ def pgp(
     """
     if not file.is_file():
         raise InputError(f"{file}: there is no such file")
-    try:
-        with signature.open("rb") as stream:
-            data = stream.read(MAX_SIGNATURE_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{signature}: cannot be read: {reason.lower()}") from error
-    if len(data) > MAX_SIGNATURE_BYTES:
-        raise InputError(f"{signature}: is longer than {MAX_SIGNATURE_BYTES >> 20} MiB, which no signature is")
+    data = read_file(signature, MAX_SIGNATURE_BYTES, what="signature")
     with open_client(speaking_anchor(registry, anchor), require_refresh=require_refresh) as client:
         keys, trust = client.registry_keys(registry), client.trust
     if any(key.format is not KeyFormat.OPENPGP for key in keys.keys):

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from kedge._cli.clients import open_client
+from kedge._cli.infile import read_file
 from kedge._cli.verify.npm_inputs import find_speaker
 from kedge.anchor import Anchor
 from kedge.document import blame_user
@@ -54,23 +55,6 @@ def read_expectations(file: Path | None, everyone: NpmRule | None = None) -> Exp
     if everyone is None or not everyone.asks:
         return found
     return replace(found, npm=(*found.npm, everyone))
-
-
-def read_file(file: Path, max_bytes: int) -> bytes:
-    """Read a file that the user named.
-
-    Raises:
-        InputError: it cannot be read, or is longer than allowed.
-    """
-    try:
-        with file.open("rb") as stream:
-            data = stream.read(max_bytes + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{file}: cannot be read: {reason.lower()}") from error
-    if len(data) > max_bytes:
-        raise InputError(f"{file}: is longer than {max_bytes >> 20} MiB")
-    return data
 
 
 def speaker(issuer: str, anchor: str | None, instance: str) -> Anchor | None:

@@ -10,16 +10,14 @@ from typing import Annotated
 import typer
 
 from kedge._cli.clients import open_client
+from kedge._cli.infile import read_file
 from kedge._cli.keys import speaking_anchor
 from kedge._cli.options import AnchorName, Json, RequireRefresh
-from kedge._cli.output import Screen, answer, answer_json
 from kedge._cli.progress import progress_bar
-from kedge._cli.tables import trust_document
-from kedge._cli.verify.checklist_words import checklist_lines
-from kedge._cli.words import say_warnings
+from kedge._cli.verify.conclude import conclude
 from kedge.client import TrustClient
 from kedge.document import blame_served, blame_user
-from kedge.errors import InputError, Reason, VerificationError
+from kedge.errors import Reason, VerificationError
 from kedge.lookups import get_all
 from kedge.registries.checklist import Checked, Checklist
 from kedge.registries.pub.document import Pub, PubSource, default_source, read_source
@@ -74,25 +72,12 @@ def pub(
     found = find_archives(archives, packages) if archives is not None else None
     items = tuple(judge(packages, planned, listings, mirrored=mirrored, archives=found, strict=strict))
     checked = _checklist(name, items, source, registry, mirror, archives, found, strict=strict)
-    say_warnings([trust])
-    if json:
-        answer_json(checked.to_table(trust_document([trust])["anchors"]), compact=True)
-    else:
-        answer(checklist_lines(Screen.of_stdout(), checked, everything=everything))
-    if checked.exit_code:
-        raise typer.Exit(checked.exit_code)
+    conclude(checked, trust, everything=everything, json=json)
 
 
 def _read(path: str) -> tuple[str, tuple[LockedPackage, ...]]:
     file = Path(path) / "pubspec.lock" if Path(path).is_dir() else Path(path)
-    try:
-        with file.open("rb") as stream:
-            data = stream.read(MAX_LOCK_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{file}: cannot be read: {reason.lower()}") from error
-    if len(data) > MAX_LOCK_BYTES:
-        raise InputError(f"{file}: is longer than {MAX_LOCK_BYTES >> 20} MiB")
+    data = read_file(file, MAX_LOCK_BYTES)
     with blame_user(str(file)):
         return str(file), read_lock(data)
 

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from kedge._cli.infile import read_file
 from kedge._cli.mirrors import takes_mirrors
 from kedge._cli.options import AnchorName, Json
 from kedge._cli.output import Screen, answer, answer_json
@@ -22,7 +23,6 @@ from kedge._cli.verify.provenance_inputs import (
     DEFAULT_ROOT,
     TrustedRoot,
     read_expectations,
-    read_file,
     trusted_root_keys,
 )
 from kedge._cli.words import say_warnings
