@@ -23,7 +23,7 @@ from pathlib import Path
 
 from kedge import checks
 from kedge.aging import AgeLimits
-from kedge.document import DocumentError, Fields, blame_user, format_time
+from kedge.document import DocumentError, Fields, blame_user, format_time, load_toml
 from kedge.errors import InputError, StoreError, VerificationError
 from kedge.transport import Mirror
 from kedge.values import dataclass
@@ -86,13 +86,7 @@ class Anchor:
         Raises:
             DocumentError: the text is not such a document.
         """
-        import tomllib  # not every client reads an anchor's file
-
-        try:
-            table = tomllib.loads(text.decode("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise DocumentError("", f"is not TOML: {str(error).lower()}") from error
-        fields = Fields(table)
+        fields = Fields(load_toml(text))
         fields.format(cls.FORMAT)
         mirrors = tuple(_mirror(entry) for entry in fields.tables("mirror"))
         if not mirrors:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from kedge.document import DocumentError, Fields, blame_user
+from kedge.document import Fields, blame_user, load_toml
 from kedge.errors import InputError
 from kedge.values import dataclass
 
@@ -47,13 +47,7 @@ class Config:
         Raises:
             DocumentError: it is no such document.
         """
-        import tomllib
-
-        try:
-            table = tomllib.loads(text.decode("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise DocumentError("", f"is not TOML: {str(error).lower()}") from error
-        fields = Fields(table)
+        fields = Fields(load_toml(text))
         fields.format(cls.FORMAT)
         config = cls(
             anchor=fields.optional("anchor", fields.text, pattern=_NAME, expected="an anchor's name"),

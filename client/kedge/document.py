@@ -1,4 +1,4 @@
-"""Strict reading of JSON documents, and of tables already parsed from TOML.
+"""Strict reading of JSON and TOML documents.
 
 Everything that kedge reads passes through here, whoever wrote it. The ideas:
 
@@ -31,6 +31,7 @@ __all__ = [
     "blame_user",
     "format_time",
     "load_json",
+    "load_toml",
     "parse_time",
 ]
 
@@ -115,6 +116,20 @@ def load_json(data: bytes) -> Any:
     if "\\u" in text:
         _refuse_surrogates(value)
     return value
+
+
+def load_toml(text: bytes | str) -> dict[str, Any]:
+    """Parse ``text`` as TOML and return plain Python values.
+
+    Raises:
+        DocumentError: the bytes are not UTF-8, or not TOML.
+    """
+    import tomllib  # not every client reads a file of the user's
+
+    try:
+        return tomllib.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DocumentError("", f"is not TOML: {str(error).lower()}") from error
 
 
 def format_time(moment: datetime) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 
 from kedge.anchor import Anchor
 from kedge.clock import Clock
-from kedge.document import DocumentError, Fields, format_time, load_json
+from kedge.document import DocumentError, Fields, format_time, load_json, load_toml
 from kedge.durable import blaming, make_folder, read_file, write_file
 from kedge.errors import ExitCode, ExpiredError, FetchError, KedgeError, VerificationError
 from kedge.keylog.leaf import EventKind, KeyLeaf, RoleLeaf, RootLeaf
@@ -111,13 +111,7 @@ class Expectation:
         Raises:
             DocumentError: it is none.
         """
-        import tomllib  # only who expects something
-
-        try:
-            table = tomllib.loads(text.decode("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise DocumentError("", f"is not TOML: {str(error).lower()}") from error
-        fields = Fields(table)
+        fields = Fields(load_toml(text))
         fields.format(EXPECT_FORMAT)
         keys: dict[str, frozenset[str]] = {}
         for registry, entry in (fields.table("registries") if "registries" in fields else Fields({})).items():

@@ -50,14 +50,13 @@ Invariants:
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
 from pathlib import PurePosixPath
 
-from kedge.document import DocumentError, Fields
+from kedge.document import DocumentError, Fields, load_toml
 from kedge_repo.handinpolicy import HandInPolicy, read_hand_in_policy
 
 __all__ = [
@@ -175,11 +174,7 @@ class Policy:
         Raises:
             DocumentError: it is not TOML, or not a policy; the path leads to the fault.
         """
-        try:
-            table = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise DocumentError("", f"is not TOML: {str(error).lower()}") from error
-        fields = Fields(table)
+        fields = Fields(load_toml(text))
         fields.format(POLICY_FORMAT)
         name = fields.text("name", pattern=_NAME.pattern, expected="letters, digits, '.', '_' and '-'")
         keyholders = _keyholders(fields.table("keyholders"))

@@ -7,12 +7,11 @@ a proxy says about itself counts for nothing. Without a word from the user a reg
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from urllib.parse import urlsplit
 
-from kedge.document import DocumentError, Fields
+from kedge.document import Fields, load_toml
 from kedge.errors import InputError
 from kedge.registries.npm.document import NPM
 from kedge.registries.npm.npmrc import Source
@@ -47,11 +46,7 @@ class Mappings:
         Raises:
             DocumentError: it is not such a document; the path leads to the fault.
         """
-        try:
-            table = tomllib.loads(text.decode("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise DocumentError("", f"is not TOML: {str(error).lower()}") from error
-        fields = Fields(table)
+        fields = Fields(load_toml(text))
         fields.format(cls.FORMAT)
         found: dict[str, Mapped] = {}
         for entry in fields.tables("registry") if "registry" in fields else ():

@@ -10,11 +10,10 @@ Sources: pip's requirements file format with ``--hash``; the ``pylock.toml`` spe
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kedge.document import DocumentError, Fields
+from kedge.document import DocumentError, Fields, load_toml
 from kedge.registries.sigstore.expectations import normalized
 
 __all__ = ["LockedFile", "Named", "parse_filename", "read_pylock", "read_requirements"]
@@ -94,10 +93,7 @@ def read_pylock(data: bytes) -> tuple[LockedFile, ...]:
     Raises:
         DocumentError: it is none, or of a version that is not read.
     """
-    try:
-        fields = Fields(tomllib.loads(data.decode("utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DocumentError("", f"is not TOML: {str(error).lower()}") from error
+    fields = Fields(load_toml(data))
     fields.text("lock-version", pattern=r"1\.[0-9]+", expected="1.0")
     return _bounded([file for entry in fields.tables("packages") for file in _package(entry)])
 

@@ -25,9 +25,8 @@ and never taken. The first rule that fits a package counts, so that the particul
 from __future__ import annotations
 
 import re
-import tomllib
 
-from kedge.document import DocumentError, Fields
+from kedge.document import Fields, load_toml
 from kedge.values import dataclass
 
 __all__ = ["Expectations", "NpmRule", "Publisher", "PypiRule", "normalized"]
@@ -100,11 +99,7 @@ class Expectations:
         Raises:
             DocumentError: it is not such a document; the path leads to the fault.
         """
-        try:
-            table = tomllib.loads(text.decode("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise DocumentError("", f"is not TOML: {str(error).lower()}") from error
-        fields = Fields(table)
+        fields = Fields(load_toml(text))
         fields.format(cls.FORMAT)
         found = cls(
             npm=tuple(_npm(entry) for entry in (fields.tables("npm") if "npm" in fields else ())),
