@@ -116,7 +116,7 @@ def _with_exhibits(error: VerificationError, anchor: str) -> VerificationError:
         return error
     store = Store(state_folder() / anchor)
     try:
-        kept = [str(store.keep_exhibit(data)) for data in error.refusal.exhibits]
+        kept = [str(store.keep_exhibit(data, suffix="note")) for data in error.refusal.exhibits]
     except StoreError as fault:
         warn(f"the two tree heads could not be kept: {fault.message}")
         return error
