@@ -16,8 +16,9 @@ from kedge.keys import KeySet
 from kedge.memory import Memory
 from kedge.registries.apt import APT
 from kedge.registries.apt.index import Index
+from kedge.registries.apt.release import Release
 from kedge.registries.apt.source import SignedRelease
-from kedge.registries.apt.verdict import Outcome, Policy
+from kedge.registries.apt.verdict import Outcome, Policy, remembered
 from kedge.registries.apt.verify import (
     Verified,
     check_indexes,
@@ -296,6 +297,27 @@ def test_an_index_is_had_by_its_digest_where_the_archive_says_so(repo: AptReposi
     assert outcomes(chain(repo, verify.folder(repo), [deb])) == ["verified", "verified"]
     (folder / "by-hash/SHA256" / digest).unlink()
     assert outcomes(chain(repo, verify.folder(repo), [deb])) == ["digest-mismatch", "unchecked"]
+
+
+def test_a_size_that_is_not_the_listed_one_is_a_mismatch_too(repo: AptRepository, verify: Verifier, gpg: GnuPG) -> None:
+    deb = next(iter(repo.packages.values()))
+    plain = repo.indexes()[INDEX]
+    size = f"Size: {deb.stat().st_size}\n".encode()
+    for index, lie, expected in (
+        (plain, (b" %d " % len(plain), b" 7 "), ["digest-mismatch", "unchecked"]),
+        (plain.replace(size, b"Size: 7\n"), (b"", b""), ["verified", "digest-mismatch"]),
+    ):
+        text = release_text({INDEX: index}, date=NOW).replace(*lie)
+        repo.serve(b"", gpg.clear_sign(text, "ours"))
+        indexes, told = check_indexes(verify.folder(repo).release, [("Packages", index)])
+        assert outcomes([*told, *check_packages(indexes, [deb])]) == expected
+
+
+def test_what_another_process_saw_meanwhile_is_not_forgotten() -> None:
+    early, late = (Release.from_text(release_text({}, date=date)) for date in (NOW - DAY, NOW))
+    seen = remembered(late, "b" * 64, None)
+    assert remembered(early, "a" * 64, seen) == seen
+    assert remembered(late, "b" * 64, remembered(early, "a" * 64, None)) == seen
 
 
 def test_only_an_index_is_one_whatever_else_the_release_lists(
