@@ -19,7 +19,7 @@ from kedge.registries.sigstore.document import Sigstore
 from kedge.registries.sigstore.expectations import Expectations, NpmRule
 from kedge.trust import Trust
 
-__all__ = ["DEFAULT_ROOT", "TrustedRoot", "read_expectations", "read_file", "speaker", "trusted_root_keys"]
+__all__ = ["DEFAULT_ROOT", "TrustedRoot", "read_expectations", "speaker", "trusted_root_keys"]
 
 DEFAULT_ROOT = "sigstore"
 MAX_POLICY_BYTES = 1 << 20

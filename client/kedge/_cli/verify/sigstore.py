@@ -11,12 +11,13 @@ from typing import Annotated
 
 import typer
 
+from kedge._cli.infile import read_file
 from kedge._cli.mirrors import takes_mirrors
 from kedge._cli.options import AnchorName, Json
 from kedge._cli.output import Screen, answer, answer_json
 from kedge._cli.tables import trust_document
 from kedge._cli.verify.checklist_words import checklist_lines
-from kedge._cli.verify.provenance_inputs import DEFAULT_ROOT, TrustedRoot, read_file, trusted_root_keys
+from kedge._cli.verify.provenance_inputs import DEFAULT_ROOT, TrustedRoot, trusted_root_keys
 from kedge._cli.words import say_warnings
 from kedge.errors import Reason, Refusal, VerificationError
 from kedge.keys import KeySet, KeyStatus

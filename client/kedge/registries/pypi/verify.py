@@ -107,8 +107,9 @@ class _Judge:
         try:
             filename = file.filename or self._sources.find(file.project, file.sha256)
             if filename is None:
-                detail = f"the index lists no file of {file.project} with this digest"
-                return _result(file, Outcome.NOT_FOUND, detail)
+                missing = f"the index lists no file of {file.project} with this digest"
+                unasked = "only its digest is known, and no index was asked for its name (--index)"
+                return _result(file, Outcome.NOT_FOUND, missing if self._sources.index is not None else unasked)
             found = self._attestations(file.project, filename, file.sha256)
         except FetchError as error:
             return _result(file, Outcome.UNREACHABLE, error.message)

@@ -297,6 +297,13 @@ def test_what_cannot_be_judged_is_a_named_fault(
     assert result.checked.detail
 
 
+def test_a_digest_alone_needs_an_index_to_name_its_file(verifier: BundleVerifier, tmp_path: Path) -> None:
+    file = LockedFile(project="sample", version="1.0", sha256=SHA)
+    (result,) = verify([file], Sources(folder=tmp_path), Expectations(pypi=(rule(OWN),)), verifier)
+    assert result.checked.outcome is Outcome.NOT_FOUND
+    assert "no index was asked" in result.checked.detail
+
+
 def test_a_file_of_another_project_under_a_locked_digest_is_refused(
     instance: SigstoreInstance, verifier: BundleVerifier
 ) -> None:
