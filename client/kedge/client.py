@@ -1,4 +1,4 @@
-"""TrustClient: an anchor, a store, a transport and a clock make keys. It drives :mod:`kedge.workflow`.
+"""TrustClient: an anchor, a store, a transport and a clock make keys. The API; the work is :mod:`kedge.asking`'s.
 
 What it promises:
 
@@ -8,36 +8,31 @@ What it promises:
   (``Trust.refreshed`` is false); a refusal to trust never falls back to anything.
 - ``as_of`` judges by another time than now. Such an answer is marked, and nothing of it is kept.
 
-A client is used by one thread at a time; any number of processes may share a state folder.
+Any number of threads may share a client: they are answered one after the other. Any number of processes may share a
+state folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import replace
-from datetime import datetime, timedelta
-from functools import partial
+import threading
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from kedge import anchor as anchors
-from kedge import checks, workflow
-from kedge.anchor import Anchor, Transparency
-from kedge.answers import judged_again, trust_of
+from kedge.anchor import Anchor
+from kedge.asking import Asking
 from kedge.checks import Freshness
 from kedge.clock import Clock, SystemClock
-from kedge.drive import clock_warning, drive, gate, no_network
-from kedge.errors import ExpiredError, FetchError, InputError, Reason, StoreError, VerificationError
+from kedge.errors import FetchError, InputError, VerificationError
 from kedge.folders import config_folder, state_folder
-from kedge.session import Session
-from kedge.state import TrustedState, sha256_hex
-from kedge.steps import Limits, Phase
+from kedge.state import TrustedState
+from kedge.steps import Limits
 from kedge.store import Store
-from kedge.transport import Deadline, Transport, open_mirrors
+from kedge.transport import Transport
 from kedge.trust import Target, Trust
-from kedge.values import dataclass
 from kedge.workflow import Workflow
 
 if TYPE_CHECKING:
@@ -46,10 +41,6 @@ if TYPE_CHECKING:
     from kedge.transparency import KeyLog
 
 __all__ = ["TrustClient"]
-
-R = TypeVar("R")
-
-_LOOK_UPS_A_COMMIT = 64
 
 
 class TrustClient:
@@ -80,19 +71,20 @@ class TrustClient:
             InputError: the anchor is not there or not right, or its mirror's address cannot be used.
         """
         self.anchor = anchors.load(anchor, config_folder()) if isinstance(anchor, str) else anchor
-        self._store = Store(state if state is not None else state_folder() / self.anchor.name)
-        self._transport = transport
-        self._clock = clock if clock is not None else SystemClock()
+        self._turn = threading.RLock()
         self._as_of = as_of
-        self._limits = limits or Limits()
-        self._timeout_s = timeout_s
-        self._require_refresh = require_refresh
-        self._lock = lock
-        self._hold_back = hold_back
-        self._answering: _Answering | None = None
-        self._looked_up = 0
-        self._waiting = False
-        self.key_log: KeyLog | None = None
+        self._asking = Asking(
+            self.anchor,
+            Store(state if state is not None else state_folder() / self.anchor.name),
+            transport=transport,
+            clock=clock if clock is not None else SystemClock(),
+            as_of=as_of,
+            limits=limits or Limits(),
+            timeout_s=timeout_s,
+            require_refresh=require_refresh,
+            lock=lock,
+            hold_back=hold_back,
+        )
 
     def refresh(self) -> Trust:
         """Bring the trusted metadata up to date, and say how far trust reaches.
@@ -103,33 +95,8 @@ class TrustClient:
             FetchError: the repository cannot be reached, and what is stored is not whole and unexpired.
             InputError: the mirror's address cannot be used.
         """
-        session, freshness, deadline = self._open(), self._freshness(), Deadline(self._timeout_s)
-        # The first questions do not depend on what the stored files say: they are under way while those are verified.
-        first = workflow.opening(session.held_root_version, self._limits, cold=session.is_cold)
-        ahead = (*first, *self.key_log.ahead) if self.key_log is not None else first
-        self._reach().begin(ahead if self._limits.root_window else (), deadline)
-        state = self._restored(session)
-        steps = workflow.refresh(
-            state,
-            freshness,
-            recorded=session.recorded,
-            limits=self._limits,
-            gate=gate(session, self._lock),
-        )
-        try:
-            state = self._run(steps, session, deadline)
-            if self.key_log is not None:
-                download = partial(self._run, session=session, deadline=deadline)
-                state = self.key_log.follow(state, self._reach(), deadline, download)
-        except FetchError as error:
-            return self._fall_back(error)
-        freshness = freshness.above(state.floors)
-        checks.require_fresh(state, freshness)
-        # By this machine's clock alone: what a lock says is never written down.
-        state = checks.raise_time(state, self._clock.now()) if self._as_of is None else state
-        session.settle(fetched=self._clock.now(), source=self._reach().source)
-        session.commit(state)
-        return self._answer(session, state, freshness, refreshed=True)
+        with self._turn:
+            return self._asking.refresh()
 
     def status(self) -> Trust:
         """Say how far trust reaches, from what is stored, without the network.
@@ -139,20 +106,8 @@ class TrustClient:
             ExpiredError: what is stored has expired beyond what the policy allows.
             VerificationError: what is stored belongs to another initial root.
         """
-        session, freshness = self._open(), self._freshness()
-        state = self._restored(session)
-        check = gate(session, self._lock)
-        check(Phase.ROOT, state)
-        state = checks.settle_floors(state, session.recorded)
-        session.settle()
-        checks.require_complete(state)
-        check(Phase.TIMESTAMP, state)
-        check(Phase.SNAPSHOT, state)
-        freshness = freshness.above(state.floors)
-        checks.require_fresh(state, freshness)
-        if self.key_log is not None:
-            self.key_log.recall(state)
-        return self._answer(session, state, freshness, refreshed=False)
+        with self._turn:
+            return self._asking.status()
 
     def registry_keys(self, registry: str) -> KeySet:
         """Give a registry's keys, after a refresh where this client has not made one yet.
@@ -169,17 +124,18 @@ class TrustClient:
         from kedge.registry import find_registry, read_served_keys  # only who asks for keys needs them
 
         module = find_registry(registry)
-        target = self._find(module.target_path(registry))
-        now = self.trust.reference_time
-        try:
-            keys = read_served_keys(module, target.data, registry=registry, custom=target.custom, now=now)
-        except VerificationError as error:
-            raise error.served_by(self.trust.source or "the stored state") from error
-        with self._withholding():
-            if self.key_log is not None:
-                self.key_log.prove_keys(keys, self._reach(), Deadline(self._timeout_s))
-        self._keep()
-        return keys
+        with self._turn:
+            target = self._asking.find(module.target_path(registry))
+            trust = self._asking.ready().trust
+            try:
+                keys = read_served_keys(
+                    module, target.data, registry=registry, custom=target.custom, now=trust.reference_time
+                )
+            except VerificationError as error:
+                raise error.served_by(trust.source or "the stored state") from error
+            self._asking.prove_keys(keys)
+            self._asking.keep_found()
+            return keys
 
     def target(self, path: str) -> Target:
         """Give a target file, after a refresh where this client has not made one yet.
@@ -189,9 +145,10 @@ class TrustClient:
             ExpiredError: something has expired beyond what the policy allows.
             FetchError: it cannot be had.
         """
-        target = self._find(path)
-        self._keep()
-        return target
+        with self._turn:
+            target = self._asking.find(path)
+            self._asking.keep_found()
+            return target
 
     @property
     def trust(self) -> Trust:
@@ -200,7 +157,8 @@ class TrustClient:
         Raises:
             KedgeError: as :meth:`refresh` does.
         """
-        return self._ready().trust
+        with self._turn:
+            return self._asking.ready().trust
 
     def lock(self) -> LockedAnchor:
         """Refresh, and say how far trust has come, for a ``kedge.lock``.
@@ -212,10 +170,10 @@ class TrustClient:
             raise InputError("a lock is made of the present: as_of cannot be locked")
         from kedge.lockfile import LockedAnchor
 
-        trust = self.refresh()
-        if not trust.refreshed or self._answering is None:
-            raise FetchError("the repository could not be reached, so there is nothing new to lock")
-        return LockedAnchor.of(self._answering.state)
+        with self._turn:
+            if not self._asking.refresh().refreshed:
+                raise FetchError("the repository could not be reached, so there is nothing new to lock")
+            return LockedAnchor.of(self._asking.ready().state)
 
     @property
     def verified(self) -> TrustedState:
@@ -224,7 +182,13 @@ class TrustClient:
         Raises:
             KedgeError: as :meth:`refresh` does.
         """
-        return self._ready().state
+        with self._turn:
+            return self._asking.ready().state
+
+    @property
+    def key_log(self) -> KeyLog | None:
+        """What the log said in the last refresh or status; None where the anchor asks for none."""
+        return self._asking.key_log
 
     def follow(
         self, steps: Callable[[TrustedState, Freshness], Workflow[TrustedState]], *, timeout_s: float | None = None
@@ -236,37 +200,23 @@ class TrustClient:
         Raises:
             KedgeError: as :meth:`target` does.
         """
-        now = self._ready()
-        deadline = Deadline(timeout_s or self._timeout_s)
-        now.session.write_together()
-        with self._withholding():
-            state = self._run(steps(now.state, now.freshness), now.session, deadline)
-            if self.key_log is not None:
-                self.key_log.prove_state(state, self._reach(), deadline)
-        self._answering = replace(now, state=state)
-        self._keep()
-        return state
+        with self._turn:
+            return self._asking.follow(steps, timeout_s=timeout_s)
 
     def keep(self) -> None:
         """Keep what a client that holds back has verified: all of it, or nothing.
 
         Raises:
             StoreError: the disk refuses; what was stored before stays.
+            InputError: it answers as of another time than now.
         """
-        if self._as_of is not None:
-            raise InputError("nothing is kept of an answer as of another time than now")
-        now = self._ready()
-        if self.key_log is not None:
-            self.key_log.keep_all()
-        now.session.keep_all(now.state)
+        with self._turn:
+            self._asking.keep()
 
     def close(self) -> None:
         """Keep what look-ups have brought, and close the connections."""
-        if self._waiting and self._answering is not None:
-            self._answering.session.commit(self._answering.state)
-        self._waiting = False
-        if self._transport is not None:
-            self._transport.close()
+        with self._turn:
+            self._asking.close()
 
     def __enter__(self) -> Self:
         return self
@@ -275,169 +225,3 @@ class TrustClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _ready(self) -> _Answering:
-        if self._answering is not None and not self._is_still_fresh(self._answering):
-            self._answering = None
-        may_be_young = self.anchor.refresh_after and self._as_of is None and not self._require_refresh
-        if self._answering is None and may_be_young:
-            with suppress(StoreError, VerificationError):
-                self._use_recent(self.status())
-        if self._answering is None:
-            self.refresh()
-        if self._answering is None:
-            raise RuntimeError("a refresh leaves something to answer from, or raises")
-        return self._answering
-
-    def _is_still_fresh(self, answering: _Answering) -> bool:
-        # A client may live long: what was fresh when it was fetched is judged by the clock again.
-        freshness = self._freshness().above(answering.state.floors)
-        try:
-            checks.require_fresh(answering.state, freshness)
-            trust = self._judged_again(answering, answering.state, freshness, answering.trust.valid_until)
-        except ExpiredError:
-            return False
-        self._answering = replace(answering, freshness=freshness, trust=trust)
-        return True
-
-    def _use_recent(self, stored: Trust) -> None:
-        # An answer from the future is no answer that is young: the clock was set back since.
-        age = self._clock.now() - stored.fetched if stored.fetched is not None else None
-        if age is None or not timedelta(0) <= age < self.anchor.refresh_after:
-            self._answering = None
-
-    def _find(self, path: str) -> Target:
-        now = self._ready()
-        deadline = Deadline(self._timeout_s)
-        with self._withholding():
-            found = self._run(workflow.find(now.state, path, now.freshness, limits=self._limits), now.session, deadline)
-            if self.key_log is not None:
-                self.key_log.prove_state(found.state, self._reach(), deadline)
-            data = self._run(workflow.download(found), now.session, deadline)
-        expires = found.state.roles[found.role].signed.expires
-        trust = self._judged_again(now, found.state, now.freshness, min(now.trust.valid_until, expires))
-        self._answering = replace(now, state=found.state, trust=trust)
-        if self.key_log is None:
-            self._keep()
-        custom = found.target.custom
-        return Target(
-            path=path,
-            data=data,
-            sha256=sha256_hex(data),
-            role=found.role,
-            custom=custom if isinstance(custom, Mapping) else None,
-        )
-
-    def _keep(self) -> None:
-        if self.key_log is not None:
-            self.key_log.commit()
-        if self._answering is None or not self._answering.session.has_news:
-            return
-        # Among thousands of hash bins writing down costs more than a look-up: then it is done for many at once.
-        self._looked_up += 1
-        may_wait = self._looked_up % _LOOK_UPS_A_COMMIT != 1
-        self._waiting = may_wait and self._answering.session.may_wait(self._answering.state)
-        if not self._waiting:
-            self._answering.session.commit(self._answering.state)
-
-    @contextmanager
-    def _withholding(self) -> Iterator[None]:
-        # What the log does not vouch for must not be kept with a later answer either.
-        try:
-            yield
-        except BaseException:
-            if self.key_log is not None and self.key_log.withholds:
-                self._answering = None
-            raise
-
-    def _open(self) -> Session:
-        self._answering = None
-        keep = self._as_of is None and not self._hold_back
-        self.key_log = None
-        if self.anchor.transparency is not Transparency.OFF:
-            from kedge.transparency import KeyLog  # only who asks for a log pays for it
-
-            self.key_log = KeyLog(self.anchor, self._store, keep=keep, as_of=self._as_of is not None)
-        withhold = self.key_log is not None and self.key_log.withholds
-        return Session(self.anchor, self._store, keep=keep, withhold=withhold)
-
-    def _freshness(self) -> Freshness:
-        if self._as_of is not None:
-            return Freshness(reference_time=self._as_of, max_staleness=self.anchor.max_staleness, as_of=True)
-        locked = self._lock.time(self.anchor.name) if self._lock is not None else None
-        now = self._clock.now()
-        return Freshness(reference_time=max(now, locked or now), max_staleness=self.anchor.max_staleness)
-
-    def _restored(self, session: Session) -> TrustedState:
-        # What is held is a starting point whatever its age: whether it may answer is judged afterwards.
-        any_age = Freshness(reference_time=self._clock.now(), max_staleness=timedelta.max)
-        return drive(workflow.restore(session.initial, any_age), session, no_network)
-
-    def _reach(self) -> Transport:
-        if self._transport is None:
-            self._transport = open_mirrors(self.anchor.mirrors, held=self._store.blob)
-        return self._transport
-
-    def _run(self, steps: Workflow[R], session: Session, deadline: Deadline) -> R:
-        try:
-            return drive(steps, session, lambda request: self._reach().get(request, deadline))
-        except VerificationError as error:
-            session.commit_reached()
-            session.keep_exhibits(error.refusal)
-            if error.refusal.reason in (Reason.ANCHOR, Reason.CONFLICT):
-                raise  # names the places itself
-            if self._transport is None:
-                raise
-            raise error.served_by(self._transport.source) from error
-        except BaseException:
-            session.commit_reached()
-            raise
-
-    def _fall_back(self, error: FetchError) -> Trust:
-        if self._require_refresh:
-            raise error
-        try:
-            trust = self.status()
-        except ExpiredError as expired:
-            # Both hold, and the first is the one that says why nothing is answered: it is too old to go on with.
-            text = f"{expired.message}; it could not be refreshed: {error.message}"
-            raise ExpiredError(text, refusal=expired.refusal, hint=error.hint or expired.hint) from error
-        except (StoreError, VerificationError):
-            # What could not be fetched is what went wrong; that nothing is stored to fall back on follows from it.
-            raise error from None
-        return self._amend(trust, f"not refreshed: {error.message}")
-
-    def _answer(self, session: Session, state: TrustedState, freshness: Freshness, *, refreshed: bool) -> Trust:
-        log_warnings = self.key_log.warnings if self.key_log is not None else ()
-        behind = clock_warning(freshness, self._clock.now(), self._lock, self.anchor.name)
-        notices = self._transport.notices if refreshed and self._transport is not None else ()
-        trust = trust_of(
-            self.anchor,
-            session,
-            state,
-            freshness,
-            refreshed=refreshed,
-            warnings=(*behind, *notices, *log_warnings),
-            log=self.key_log.state if self.key_log is not None else None,
-        )
-        self._answering = _Answering(session, state, freshness, trust)
-        return trust
-
-    def _judged_again(self, now: _Answering, state: TrustedState, freshness: Freshness, valid_until: datetime) -> Trust:
-        return judged_again(now.trust, self.anchor, now.session, state, freshness, valid_until=valid_until)
-
-    def _amend(self, trust: Trust, warning: str) -> Trust:
-        if self._answering is None:
-            raise RuntimeError("there is no answer to amend")
-        self._answering = replace(self._answering, trust=replace(trust, warnings=(*trust.warnings, warning)))
-        return self._answering.trust
-
-
-@dataclass(frozen=True, slots=True)
-class _Answering:
-    """What answers come from after a refresh or a status."""
-
-    session: Session
-    state: TrustedState
-    freshness: Freshness
-    trust: Trust
