@@ -155,6 +155,22 @@ def test_a_target_that_was_not_signed_never_gets_its_name(copying: Copying, cont
     assert copying.read() == b"the keys"
 
 
+def test_what_was_there_when_a_run_was_cut_off_is_read_again(copying: Copying) -> None:
+    copying.sync()
+    copying.repo.add_target("new.json", b"1")
+    copying.world.tomorrow(hours=1)
+    copying.server.misbehave(copying.repo.path_of_target("new.json", b"1"), status(404))
+    with pytest.raises(FetchError):
+        copying.sync()
+    # The power failed: what had its name already never reached the disk.
+    (path,) = (copying.folder.root / "targets" / "registry.example").iterdir()
+    path.write_bytes(bytes(path.stat().st_size))
+    copying.server.behave()
+    assert copying.sync().fetched.files == 2
+    assert copying.read() == b"the keys"
+    assert copying.sync().fetched.files == 0
+
+
 def test_the_next_mirror_stands_in_for_one_that_lies(copying: Copying) -> None:
     path = copying.repo.path_of_target(KEYS, b"the keys")
     copying.server.misbehave(path, bytes_of(b"The keys"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from kedge import checks
@@ -85,6 +86,7 @@ def sync(
     with folder.writing():
         record = folder.begin(sha256_hex(state.roots[0].data))
         _check_same_repository(state, folder, options.layout)
+        options = replace(options, rehash=folder.begin_run() or options.rehash)
         older = _older_roots(state, folder, options.layout, sources)
         planned = plan(state, options.layout, older_roots=older, wanted=options.wants, served=folder.read)
         with folder.as_a_whole() if planned.as_a_whole else nullcontext(folder) as into:
@@ -94,11 +96,12 @@ def sync(
                 fetched = fetch_targets(missing, into, sources, jobs=options.jobs, file_s=options.file_s, done=done)
             else:
                 fetched = _put(missing, into, brought, done)
-            into.sync_folders(path for target in missing for path in target.paths)
+            into.sync_files(path for target in missing for path in target.paths)
             for path, data in (*((f"tlog/{path}", data) for path, data in log.items()), *planned.metadata):
                 into.write(path, data)
             present = planned.paths | {f"tlog/{path}" for path in log}
             cleared = into.note_and_clear(present, record, now=now, keep=options.keep)
+        folder.end_run()
     return Copied(
         targets=len(planned.targets),
         fetched=fetched,

@@ -1,7 +1,8 @@
 """Many targets at once, each straight to disk: memory does not grow with their size.
 
 A target is verified while it is written, under a name that no client asks for, and takes its own name only once it is
-what the repository signed, and on disk. Several mirrors are asked in turn, until one serves the right file.
+what the repository signed. Whoever names it next waits until it is on disk (:meth:`MirrorFolder.sync_files`). Several
+mirrors are asked in turn, until one serves the right file.
 """
 
 from __future__ import annotations
@@ -116,7 +117,6 @@ def _write(target: TargetCopy, folder: MirrorFolder, pieces: Iterator[bytes]) ->
                 _check(target.target, _measured(target.target, _written(file, pieces)))
                 file.flush()
                 os.fchmod(descriptor, 0o644)
-                os.fsync(descriptor)
             for other in others:
                 place = folder.place(other)
                 place.unlink(missing_ok=True)

@@ -6,9 +6,11 @@
       metadata/ targets/       what clients ask for (the layout is that of the source)
       .kedge-mirror.json       since when files are no longer part of the newest copy (``kedge.mirror/1``)
       .kedge-mirror.lock       held while it is written
+      .kedge-mirror.running    there while targets are fetched: if it is found, the last run was cut off
 
 A file is written beside its place, under a name that begins with a dot, and takes its name in one step once it is
-verified and on disk. One that was cut off is taken away by the next run; files that are whole are not fetched again.
+verified. Targets reach the disk together, before metadata names them; after a run that was cut off before that, what is
+there is read again. Files that are whole are not fetched again.
 
 What left the newest copy stays; where the user says for how long, it is cleared away when it has been out for so long,
 and never in the run in which it left. Roots stay for ever.
@@ -23,6 +25,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import field
 from datetime import datetime, timedelta
@@ -36,6 +39,8 @@ from kedge.values import dataclass
 __all__ = ["MirrorFolder", "MirrorRecord"]
 
 RECORD, LOCK, PARTIAL = ".kedge-mirror.json", ".kedge-mirror.lock", ".kedge-partial-"
+RUNNING = ".kedge-mirror.running"
+SYNC_JOBS = 32
 MAX_RECORD_BYTES = 256_000_000
 MAX_FILE_BYTES = 1 << 30
 _PIECE_BYTES = 1 << 20
@@ -159,6 +164,40 @@ class MirrorFolder:
             for folder in {(self.root / path).parent for path in paths}:
                 sync(folder, os.O_RDONLY | os.O_DIRECTORY)
 
+    def begin_run(self) -> bool:
+        """Take note that files are about to come; whether the last run was cut off while they did.
+
+        Raises:
+            StoreError: the disk refuses.
+        """
+        with self.blaming():
+            was_cut_off = (self.root / RUNNING).exists()
+            if not was_cut_off:
+                write_file(self.root / RUNNING, b"")
+        return was_cut_off
+
+    def end_run(self) -> None:
+        """Take note that all that came is on disk, and named.
+
+        Raises:
+            StoreError: the disk refuses.
+        """
+        with self.blaming():
+            (self.root / RUNNING).unlink(missing_ok=True)
+
+    def sync_files(self, paths: Iterable[str]) -> None:
+        """Wait until these files, and their names, are on disk.
+
+        Raises:
+            StoreError: the disk refuses.
+        """
+        named = list(paths)
+        # A disk that is asked for many files at once writes them together.
+        with self.blaming(), ThreadPoolExecutor(SYNC_JOBS, thread_name_prefix="kedge-disk") as workers:
+            for done in [workers.submit(sync, self.root / path, os.O_RDONLY) for path in named]:
+                done.result()
+        self.sync_folders(named)
+
     def pieces(self, path: str) -> Iterator[bytes]:
         """A file's content in pieces; nothing, where there is none."""
         place = self.root / path
@@ -183,7 +222,7 @@ class MirrorFolder:
         for folder, _, names in os.walk(self.root):
             for name in names:
                 path = (Path(folder) / name).relative_to(self.root).as_posix()
-                if path not in (RECORD, LOCK):
+                if path not in (RECORD, LOCK, RUNNING):
                     yield path
 
     def note_and_clear(
