@@ -23,7 +23,8 @@ from kedge.registries.hex import Hex
 from kedge.registries.hex.export import mix, pem, rebar3
 from kedge.registries.hex.lint import fingerprint
 from kedge.registries.hex.mixlock import Locked
-from kedge.registries.hex.verdict import Policy
+from kedge.registries.hex.resource import Package
+from kedge.registries.hex.verdict import Policy, remembered
 from kedge.registries.hex.verify import Settings, check_resource, verify_packages
 from kedge.registries.served import Served
 from support.hexrepo import (
@@ -254,6 +255,13 @@ def test_an_older_answer_is_rolled_back_though_it_is_signed(
     assert accepted.outcome.value == "verified"
     assert accepted.notes == (f"{said}, which you accept",)
     assert world.one(bare)[0] == "verified"
+
+
+def test_what_another_process_saw_meanwhile_is_not_forgotten() -> None:
+    older, newer = (Package.from_payload(package("one", releases)) for releases in ([FIRST], [RETIRED, SECOND]))
+    seen = remembered(newer, None)
+    assert remembered(older, seen) == seen
+    assert remembered(newer, remembered(older, None)) == seen
 
 
 def test_a_disk_that_refuses_to_remember_is_said_and_a_damaged_memory_ends_the_run(world: World) -> None:
