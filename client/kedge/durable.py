@@ -13,6 +13,7 @@ import fcntl
 import os
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from kedge.errors import StoreError
 __all__ = ["blaming", "locked", "make_folder", "read_file", "sync", "sync_files", "write_file"]
 
 _LOCK_PAUSE_S: Final = 0.02
-_SYNCS_AT_ONCE: Final = 8
+_THREADS: Final = 4
 _WORTH_THREADS: Final = 8
 
 
@@ -138,10 +139,22 @@ def sync_files(paths: Sequence[Path]) -> None:
         for path in paths:
             _sync_if_there(path)
         return
-    from concurrent.futures import ThreadPoolExecutor  # only a writer with many files needs it
+    faults: list[OSError] = []
 
-    with ThreadPoolExecutor(_SYNCS_AT_ONCE, thread_name_prefix="kedge-sync") as threads:
-        list(threads.map(_sync_if_there, paths))
+    def sync_some(part: Sequence[Path]) -> None:
+        try:
+            for path in part:
+                _sync_if_there(path)
+        except OSError as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=sync_some, args=(paths[first::_THREADS],)) for first in range(_THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if faults:
+        raise faults[0]
 
 
 def _sync_if_there(path: Path) -> None:
