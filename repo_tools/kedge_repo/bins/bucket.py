@@ -8,6 +8,7 @@ cost the disk what they weigh twice.
 from __future__ import annotations
 
 import hashlib
+import operator
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -69,8 +70,8 @@ class Buckets:
         found = list(self.buffer[number])
         for run in self.runs:
             found += run.lines(number)
-        unique = set(found)
-        return sorted(unique) if len(unique) != len(found) else sorted(found)
+        found.sort()
+        return sorted(set(found)) if any(map(operator.eq, found, found[1:])) else found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
