@@ -21,7 +21,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
@@ -56,6 +56,13 @@ class KeyStatus(StrEnum):
     ACTIVE = "active"
     RETIRED = "retired"
     REVOKED = "revoked"
+
+    @classmethod
+    def at(cls, now: datetime, *, until: datetime | None, is_revoked: bool) -> KeyStatus:
+        """The status at ``now`` of a key that ends at ``until``."""
+        if is_revoked:
+            return cls.REVOKED
+        return cls.RETIRED if until is not None and until <= now else cls.ACTIVE
 
 
 class TimeBasis(StrEnum):
@@ -150,6 +157,28 @@ class KeySet:
     reference_time: datetime
     revoked: tuple[str, ...] = field(default=())
     document: bytes = field(default=b"", repr=False)
+
+    @classmethod
+    def of_document(
+        cls,
+        document: bytes,
+        *,
+        registry: str,
+        target: str,
+        keys: Iterable[RegistryKey],
+        now: datetime,
+        revoked: tuple[str, ...] = (),
+    ) -> KeySet:
+        """What a registry's module read out of a key document, at ``now``."""
+        return cls(
+            registry=registry,
+            keys=tuple(keys),
+            target=target,
+            sha256=hashlib.sha256(document).hexdigest(),
+            reference_time=now,
+            revoked=revoked,
+            document=document,
+        )
 
     def find(self, keyid: str, usage: str | None = None) -> RegistryKey:
         """Give the key ``keyid`` for ``usage``; without a usage the document's first entry of that keyid.

@@ -11,7 +11,6 @@ Sources: ``cmd/go`` (``go help module-auth``), C2SP signed-note, golang.org/x/mo
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,14 +84,13 @@ class Go:
         for number, line in enumerate(lines, 1):
             if line.key.name != name:
                 raise DocumentError(f"line {number}", f"must be a key of {name}, not of {line.key.name}")
-        return KeySet(
+        return KeySet.of_document(
+            data,
             registry=registry,
-            keys=tuple(_key(line, registry, revoked) for line in lines),
             target=target,
-            sha256=hashlib.sha256(data).hexdigest(),
-            reference_time=now,
+            keys=(_key(line, registry, revoked) for line in lines),
+            now=now,
             revoked=revoked,
-            document=data,
         )
 
     def lint(self, old: KeySet | None, new: KeySet) -> tuple[Finding, ...]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -77,15 +76,7 @@ class Hex:
             if key.id in keys:
                 entry.fail("id", f"{key.id} stands there twice")
             keys[key.id] = key
-        return KeySet(
-            registry=registry,
-            keys=tuple(keys.values()),
-            target=target,
-            sha256=hashlib.sha256(data).hexdigest(),
-            reference_time=now,
-            revoked=revoked,
-            document=data,
-        )
+        return KeySet.of_document(data, registry=registry, target=target, keys=keys.values(), now=now, revoked=revoked)
 
     def lint(self, old: KeySet | None, new: KeySet) -> tuple[Finding, ...]:
         """Say what would go wrong with ``new`` in place of ``old``."""
@@ -100,11 +91,6 @@ def _read_key(fields: Fields, registry: str, revoked: tuple[str, ...], now: date
     if active_until is not None and active_until <= active_from:
         fields.fail("active_until", "must be later than active_from")
     fields.end()
-    status = KeyStatus.ACTIVE
-    if keyid in revoked:
-        status = KeyStatus.REVOKED
-    elif active_until is not None and active_until <= now:
-        status = KeyStatus.RETIRED
     return RegistryKey(
         id=keyid,
         registry=registry,
@@ -115,7 +101,7 @@ def _read_key(fields: Fields, registry: str, revoked: tuple[str, ...], now: date
         valid_from=active_from,
         valid_until=active_until,
         time_basis=TimeBasis.NOW,
-        status=status,
+        status=KeyStatus.at(now, until=active_until, is_revoked=keyid in revoked),
     )
 
 

@@ -15,6 +15,7 @@ from itertools import pairwise
 from kedge.document import format_time
 from kedge.findings import Finding, Severity
 from kedge.keys import KeySet, KeyStatus, RegistryKey
+from kedge.registries.dropped import dropped
 
 __all__ = ["fingerprint", "lint", "signing_key"]
 
@@ -54,8 +55,6 @@ def _nothing_active(new: KeySet) -> list[Finding]:
 
 
 def _dropped(old: KeySet | None, new: KeySet) -> list[Finding]:
-    kept = {key.id for key in new.keys}
-    lost = [key for key in (old.keys if old else ()) if key.id not in kept and key.id not in new.revoked]
     return [
         _finding(
             "hex/key-dropped",
@@ -64,7 +63,7 @@ def _dropped(old: KeySet | None, new: KeySet) -> list[Finding]:
             f"{key.id} is no longer there: what caches hold under it would be refused",
             "end its time and keep its entry, or revoke it if it was stolen",
         )
-        for key in lost
+        for key, _ in dropped(old, new)
     ]
 
 

@@ -17,7 +17,6 @@ Sources: Sigstore protobuf-specs ``PublicKey``, ``PublicKeyDetails``, ``TimeRang
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -73,15 +72,7 @@ class NPM:
             key = _read_key(fields, registry=registry, revoked=revoked, basis=time_basis, now=now)
             same = keys.setdefault((key.id, key.usages[0]), key)
             _require_one_meaning(fields, key, first.setdefault(key.id, key), same)
-        return KeySet(
-            registry=registry,
-            keys=tuple(keys.values()),
-            target=target,
-            sha256=hashlib.sha256(data).hexdigest(),
-            reference_time=now,
-            revoked=revoked,
-            document=data,
-        )
+        return KeySet.of_document(data, registry=registry, target=target, keys=keys.values(), now=now, revoked=revoked)
 
     def lint(self, old: KeySet | None, new: KeySet) -> tuple[Finding, ...]:
         """Say what would go wrong with ``new`` in place of ``old`` (None: there was no document)."""
@@ -111,11 +102,6 @@ def _read_key(
     algorithm = public.text("keyDetails", pattern="[A-Z][A-Z0-9_]{0,99}", expected="a name such as PKIX_ED25519")
     material = _read_material(public, algorithm)
     valid_from, valid_until = _read_window(public.optional("validFor", public.table))
-    status = KeyStatus.ACTIVE
-    if keyid in revoked:
-        status = KeyStatus.REVOKED
-    elif valid_until is not None and valid_until <= now:
-        status = KeyStatus.RETIRED
     return RegistryKey(
         id=keyid,
         registry=registry,
@@ -126,7 +112,7 @@ def _read_key(
         valid_from=valid_from,
         valid_until=valid_until,
         time_basis=basis or TimeBasis.PUBLISH_TIME,
-        status=status,
+        status=KeyStatus.at(now, until=valid_until, is_revoked=keyid in revoked),
     )
 
 

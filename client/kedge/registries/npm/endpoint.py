@@ -8,7 +8,6 @@ Source: npm's ``GET /-/npm/v1/keys``.
 from __future__ import annotations
 
 import base64
-import hashlib
 from datetime import datetime
 
 from kedge.document import Fields, load_json
@@ -32,16 +31,15 @@ def parse_endpoint(data: bytes, *, registry: str, target: str, now: datetime) ->
     entries = Fields(value).tables("keys")
     if not entries:
         raise NoKeysError("keys", "is empty: the endpoint names no key")
-    return KeySet(
+    return KeySet.of_document(
+        data,
         registry=registry,
-        keys=tuple(
+        target=target,
+        keys=(
             _key(fields, registry, now, endless=entry.get("expires") is None)
             for fields, entry in zip(entries, value["keys"], strict=True)
         ),
-        target=target,
-        sha256=hashlib.sha256(data).hexdigest(),
-        reference_time=now,
-        document=data,
+        now=now,
     )
 
 
@@ -53,7 +51,6 @@ def _key(fields: Fields, registry: str, now: datetime, *, endless: bool) -> Regi
     except ValueError:
         fields.fail("key", "must be base64")
     until = None if endless else fields.time("expires")
-    retired = until is not None and until <= now
     return RegistryKey(
         id=fields.text("keyid", pattern=KEYID, expected="up to 200 visible ASCII characters"),
         registry=registry,
@@ -64,5 +61,5 @@ def _key(fields: Fields, registry: str, now: datetime, *, endless: bool) -> Regi
         valid_from=None,
         valid_until=until,
         time_basis=TimeBasis.PUBLISH_TIME,
-        status=KeyStatus.RETIRED if retired else KeyStatus.ACTIVE,
+        status=KeyStatus.at(now, until=until, is_revoked=False),
     )

@@ -17,6 +17,7 @@ from datetime import datetime
 from kedge.document import format_time, load_json
 from kedge.findings import Finding, Severity
 from kedge.keys import KeySet, KeyStatus, RegistryKey, load_public_key
+from kedge.registries.dropped import dropped
 from kedge.registries.npm.signature import SIGNATURES
 
 __all__ = ["lint"]
@@ -37,16 +38,14 @@ def lint(old: KeySet | None, new: KeySet) -> tuple[Finding, ...]:
 
 
 def _dropped(old: KeySet | None, new: KeySet) -> Iterator[Finding]:
-    kept = {(key.id, usage) for key in new.keys for usage in key.usages}
-    for keyid, usage in _entries(old):
-        if (keyid, usage) not in kept and keyid not in new.revoked:
-            yield _finding(
-                "key-dropped",
-                Severity.ERROR,
-                new,
-                f"{keyid} is no longer there for {usage}: nothing that it signed would verify any more",
-                hint="end its validity and keep its entry, or revoke it if it was stolen",
-            )
+    for key, usage in dropped(old, new):
+        yield _finding(
+            "key-dropped",
+            Severity.ERROR,
+            new,
+            f"{key.id} is no longer there for {usage}: nothing that it signed would verify any more",
+            hint="end its validity and keep its entry, or revoke it if it was stolen",
+        )
     for keyid in old.revoked if old is not None else ():
         if keyid not in new.revoked:
             yield Finding(

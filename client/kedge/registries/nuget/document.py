@@ -15,7 +15,6 @@ Source: NuGet "Repository signatures" resource (RepositorySignatures/5.0.0).
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -107,15 +106,9 @@ class NuGet:
             key = _certificate(entry, registry=registry, revoked=revoked, now=now)
             if keys.setdefault(key.id, key) != key:
                 entry.fail("fingerprints", f"{key.id} stands there twice, with other validity")
-        pinned = _pins(custom, registry=registry, revoked=revoked)
-        return KeySet(
-            registry=registry,
-            keys=(*keys.values(), *pinned),
-            target=target,
-            sha256=hashlib.sha256(data).hexdigest(),
-            reference_time=now,
-            revoked=revoked,
-            document=data,
+        pinned = _pins(custom, registry=registry, revoked=revoked, now=now)
+        return KeySet.of_document(
+            data, registry=registry, target=target, keys=(*keys.values(), *pinned), now=now, revoked=revoked
         )
 
     def lint(self, old: KeySet | None, new: KeySet) -> tuple[Finding, ...]:
@@ -164,7 +157,9 @@ def _certificate(fields: Fields, *, registry: str, revoked: tuple[str, ...], now
     return _key(fingerprint, REPOSITORY, registry=registry, revoked=revoked, window=(start, end), now=now)
 
 
-def _pins(custom: Mapping[str, Any] | None, *, registry: str, revoked: tuple[str, ...]) -> list[RegistryKey]:
+def _pins(
+    custom: Mapping[str, Any] | None, *, registry: str, revoked: tuple[str, ...], now: datetime
+) -> list[RegistryKey]:
     """Authors' certificates and time stamp authorities, whose validity stands in the certificates themselves."""
     ours = _ours(custom)
     if ours is None:
@@ -178,7 +173,10 @@ def _pins(custom: Mapping[str, Any] | None, *, registry: str, revoked: tuple[str
     ours.end()
     if len(pins) > MAX_CERTIFICATES:
         raise DocumentError(ours.path, f"holds {len(pins)} certificates, at most {MAX_CERTIFICATES} are read")
-    return [_key(fingerprint, usage, registry=registry, revoked=revoked) for fingerprint, usage in dict.fromkeys(pins)]
+    return [
+        _key(fingerprint, usage, registry=registry, revoked=revoked, now=now)
+        for fingerprint, usage in dict.fromkeys(pins)
+    ]
 
 
 def _ours(custom: Mapping[str, Any] | None) -> Fields | None:
@@ -213,14 +211,9 @@ def _key(
     registry: str,
     revoked: tuple[str, ...],
     window: tuple[datetime | None, datetime | None] = (None, None),
-    now: datetime | None = None,
+    now: datetime,
 ) -> RegistryKey:
     start, end = window
-    status = KeyStatus.ACTIVE
-    if fingerprint in revoked:
-        status = KeyStatus.REVOKED
-    elif end is not None and now is not None and end <= now:
-        status = KeyStatus.RETIRED
     return RegistryKey(
         id=fingerprint,
         registry=registry,
@@ -231,5 +224,5 @@ def _key(
         valid_from=start,
         valid_until=end,
         time_basis=TimeBasis.SIGNATURE_TIMESTAMP,
-        status=status,
+        status=KeyStatus.at(now, until=end, is_revoked=fingerprint in revoked),
     )

@@ -7,6 +7,7 @@ from datetime import timedelta
 from kedge.document import format_time
 from kedge.findings import Finding, Severity
 from kedge.keys import KeySet, KeyStatus
+from kedge.registries.dropped import dropped
 
 __all__ = ["ROTATION_AHEAD", "lint"]
 
@@ -20,24 +21,15 @@ def lint(old: KeySet | None, new: KeySet) -> tuple[Finding, ...]:
 
 
 def _dropped(old: KeySet | None, new: KeySet) -> list[Finding]:
-    if old is None:
-        return []
-    kept = {(key.id, usage) for key in new.keys for usage in key.usages}
-    lost = dict.fromkeys(
-        (key.id, usage)
-        for key in old.keys
-        for usage in key.usages
-        if (key.id, usage) not in kept and key.id not in new.revoked
-    )
     return [
         Finding(
             rule="nuget/certificate-dropped",
             severity=Severity.ERROR,
             place=f"{new.target}: signingCertificates",
-            message=f"{keyid} is no longer there ({usage}): packages that it signed would not be installed any more",
+            message=f"{key.id} is no longer there ({usage}): packages that it signed would not be installed any more",
             hint="keep expired certificates: a package's time stamp says that it was signed in time",
         )
-        for keyid, usage in lost
+        for key, usage in dropped(old, new)
     ]
 
 

@@ -9,7 +9,6 @@ OpenPGP keys end by the clock of whoever verifies (gpgv judges by now), so the t
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -56,14 +55,13 @@ class Keyring:
         """
         target = self.target_path(registry)
         revoked = _read_revoked(custom)
-        return KeySet(
+        return KeySet.of_document(
+            data,
             registry=registry,
-            keys=tuple(self._key(each, registry, revoked, now) for each in read_keyring(data)),
             target=target,
-            sha256=hashlib.sha256(data).hexdigest(),
-            reference_time=now,
+            keys=(self._key(each, registry, revoked, now) for each in read_keyring(data)),
+            now=now,
             revoked=revoked,
-            document=data,
         )
 
     def lint(self, old: KeySet | None, new: KeySet) -> tuple[Finding, ...]:
@@ -71,11 +69,6 @@ class Keyring:
         return lint(self.name, old, new)
 
     def _key(self, each: Certificate, registry: str, revoked: tuple[str, ...], now: datetime) -> RegistryKey:
-        status = KeyStatus.ACTIVE
-        if each.revoked or each.fingerprint in revoked:
-            status = KeyStatus.REVOKED
-        elif each.expires is not None and each.expires <= now:
-            status = KeyStatus.RETIRED
         return RegistryKey(
             id=each.fingerprint,
             registry=registry,
@@ -86,7 +79,7 @@ class Keyring:
             valid_from=each.created,
             valid_until=each.expires,
             time_basis=TimeBasis.NOW,
-            status=status,
+            status=KeyStatus.at(now, until=each.expires, is_revoked=each.revoked or each.fingerprint in revoked),
         )
 
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from kedge.document import format_time
 from kedge.findings import Finding, Severity
 from kedge.keys import KeySet, KeyStatus, RegistryKey
+from kedge.registries.dropped import dropped
 from kedge.registries.pgp.packets import MAX_BYTES
 
 __all__ = ["lint"]
@@ -39,8 +40,6 @@ def _nothing_active(kind: str, new: KeySet) -> list[Finding]:
 
 
 def _dropped(kind: str, old: KeySet | None, new: KeySet) -> list[Finding]:
-    kept = {key.id for key in new.keys}
-    lost = [key for key in (old.keys if old else ()) if key.id not in kept and key.id not in new.revoked]
     return [
         _finding(
             f"{kind}/key-dropped",
@@ -49,7 +48,7 @@ def _dropped(kind: str, old: KeySet | None, new: KeySet) -> list[Finding]:
             f"{key.id} is no longer there: what it still signs would be refused",
             "leave it in until nothing signs with it, or name it under custom.kedge.revoked",
         )
-        for key in lost
+        for key, _ in dropped(old, new)
     ]
 
 

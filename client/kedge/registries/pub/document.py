@@ -11,7 +11,6 @@ by whatever role the repository delegates them to.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,15 +71,7 @@ class Pub:
         target = self.target_path(registry)
         revoked, _ = read_custom(custom)
         read_source(data)
-        return KeySet(
-            registry=registry,
-            keys=(),
-            target=target,
-            sha256=hashlib.sha256(data).hexdigest(),
-            reference_time=now,
-            revoked=revoked,
-            document=data,
-        )
+        return KeySet.of_document(data, registry=registry, target=target, keys=(), now=now, revoked=revoked)
 
     def lint(self, old: KeySet | None, new: KeySet) -> tuple[Finding, ...]:
         """Say what would go wrong with ``new`` in place of ``old``: lock files that would name no source any more."""

@@ -64,18 +64,11 @@ class Sigstore:
             raise NoKeysError("tlogs", "is empty: the document names no transparency log")
         keys: dict[tuple[str, str], RegistryKey] = {}
         for path, key in _keys(root, registry, time_basis or TimeBasis.LOG_TIME):
-            key = replace(key, status=_status(key, revoked, now))  # noqa: PLW2901 the same key, with its status
+            status = KeyStatus.at(now, until=key.valid_until, is_revoked=key.id in revoked)
+            key = replace(key, status=status)  # noqa: PLW2901 the same key, with its status
             if keys.setdefault((key.id, key.usages[0]), key) != key:
                 raise DocumentError(path, f"stands for another key further up: {key.id}")
-        return KeySet(
-            registry=registry,
-            keys=tuple(keys.values()),
-            target=target,
-            sha256=hashlib.sha256(data).hexdigest(),
-            reference_time=now,
-            revoked=revoked,
-            document=data,
-        )
+        return KeySet.of_document(data, registry=registry, target=target, keys=keys.values(), now=now, revoked=revoked)
 
     def lint(self, old: KeySet | None, new: KeySet) -> tuple[Finding, ...]:
         """Say what would go wrong with ``new`` in place of ``old``."""
@@ -134,9 +127,3 @@ def _key(
         time_basis=basis,
         status=KeyStatus.ACTIVE,
     )
-
-
-def _status(key: RegistryKey, revoked: tuple[str, ...], now: datetime) -> KeyStatus:
-    if key.id in revoked:
-        return KeyStatus.REVOKED
-    return KeyStatus.RETIRED if key.valid_until is not None and key.valid_until <= now else KeyStatus.ACTIVE
