@@ -30,7 +30,7 @@ from tuf.api.metadata import Root
 from kedge.document import DocumentError, Fields, format_time, load_json
 from kedge_repo.payload import Payload, digest
 from kedge_repo.plan import Plan
-from kedge_repo.policy import check_name
+from kedge_repo.policy import check_name, read_name
 from kedge_repo.signed import SignedMetadata
 from kedge_repo.targetpath import check_target_path
 from kedge_repo.threshold import Group, Progress, groups_for, progress
@@ -220,7 +220,7 @@ class EventIndex:
         fields = Fields(load_json(data))
         fields.format(EVENT_FORMAT)
         index = cls(
-            name=_name(fields, "name"),
+            name=read_name(fields, "name"),
             reason=fields.text("reason"),
             opened=fields.time("opened"),
             base=_base(fields.table("base")),
@@ -263,7 +263,7 @@ def _once(entries: list[tuple[Fields, str, str, Any]]) -> dict[str, Any]:
 
 
 def _payload(fields: Fields) -> tuple[str, int, str]:
-    payload = (_name(fields, "role"), fields.integer("version", minimum=1), fields.sha256("sha256"))
+    payload = (read_name(fields, "role"), fields.integer("version", minimum=1), fields.sha256("sha256"))
     fields.end()
     return payload
 
@@ -285,17 +285,9 @@ def _target(fields: Fields) -> tuple[str, str | None]:
 
 
 def _key(fields: Fields) -> tuple[str, str]:
-    key = (_name(fields, "keyholder"), fields.sha256("sha256"))
+    key = (read_name(fields, "keyholder"), fields.sha256("sha256"))
     fields.end()
     return key
-
-
-def _name(fields: Fields, name: str) -> str:
-    value = fields.text(name)
-    try:
-        return check_name(value)
-    except DocumentError as error:
-        fields.fail(name, error.problem)
 
 
 def _name_at(fields: Fields, name: str) -> str:

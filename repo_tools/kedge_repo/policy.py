@@ -71,6 +71,7 @@ __all__ = [
     "Policy",
     "RolePolicy",
     "check_name",
+    "read_name",
 ]
 
 POLICY_FORMAT = "kedge.policy/1"
@@ -206,6 +207,19 @@ def check_name(name: str) -> str:
     if _NAME.fullmatch(name) is None:
         raise DocumentError("", f'"{name[:80]}" is not a name: letters, digits, ".", "_" and "-", at most 100 of them')
     return name
+
+
+def read_name(fields: Fields, name: str) -> str:
+    """Read a field that names a role, keyholder or event.
+
+    Raises:
+        DocumentError: it is no such name; the path leads to it.
+    """
+    value = fields.text(name)
+    try:
+        return check_name(value)
+    except DocumentError as error:
+        fields.fail(name, error.problem)
 
 
 def _keyholders(fields: Fields) -> dict[str, Keyholder]:

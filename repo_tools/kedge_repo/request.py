@@ -23,7 +23,7 @@ from tuf.api.metadata import Root
 from kedge.document import DocumentError, Fields, load_json
 from kedge.metadata import parse
 from kedge_repo.payload import Payload, digest
-from kedge_repo.policy import check_name
+from kedge_repo.policy import read_name
 from kedge_repo.targetpath import check_target_path
 
 __all__ = ["REQUEST_FORMAT", "RESPONSE_FORMAT", "Request", "Response", "RoleSignature", "TargetChange"]
@@ -67,8 +67,8 @@ class Request:
         fields.format(REQUEST_FORMAT)
         names = fields.table("keyholders")
         request = cls(
-            repository=_name(fields, "repository"),
-            event=_name(fields, "event"),
+            repository=read_name(fields, "repository"),
+            event=read_name(fields, "event"),
             reason=fields.text("reason"),
             payloads=tuple(_payload(item) for item in fields.tables("payloads")),
             roots=tuple(_decode(fields.at("roots"), n, text) for n, text in enumerate(fields.texts("roots"))),
@@ -146,8 +146,8 @@ class Response:
         fields = Fields(load_json(data))
         fields.format(RESPONSE_FORMAT)
         response = cls(
-            repository=_name(fields, "repository"),
-            event=_name(fields, "event"),
+            repository=read_name(fields, "repository"),
+            event=read_name(fields, "event"),
             code=fields.text("code", pattern=r"[0-9A-HJKMNP-TV-Z]{4}(-[0-9A-HJKMNP-TV-Z]{4}){6}", expected="a code"),
             signatures=tuple(_signature(item) for item in fields.tables("signatures")),
         )
@@ -186,7 +186,7 @@ def _once(place: str, name: str, entries: list[tuple[str, V]]) -> list[tuple[str
 
 
 def _payload(fields: Fields) -> Payload:
-    role = _name(fields, "role")
+    role = read_name(fields, "role")
     version = fields.integer("version", minimum=1)
     data = fields.base64("payload", empty=True)
     fields.end()
@@ -200,7 +200,7 @@ def _payload(fields: Fields) -> Payload:
 
 
 def _base(fields: Fields) -> tuple[str, bytes]:
-    entry = (_name(fields, "role"), fields.base64("metadata", empty=True))
+    entry = (read_name(fields, "role"), fields.base64("metadata", empty=True))
     fields.end()
     return entry
 
@@ -231,21 +231,13 @@ def _target_value(change: TargetChange) -> dict[str, str]:
 
 def _signature(fields: Fields) -> RoleSignature:
     signature = RoleSignature(
-        role=_name(fields, "role"),
+        role=read_name(fields, "role"),
         payload_sha256=fields.sha256("payload_sha256"),
         keyid=fields.text("keyid"),
         signature=fields.text("sig", pattern="([0-9a-f]{2})+", expected="lower-case hexadecimal digits"),
     )
     fields.end()
     return signature
-
-
-def _name(fields: Fields, name: str) -> str:
-    value = fields.text(name)
-    try:
-        return check_name(value)
-    except DocumentError as error:
-        fields.fail(name, error.problem)
 
 
 def _decode(place: str, position: int, text: str) -> bytes:

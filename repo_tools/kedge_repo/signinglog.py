@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 
 from kedge.document import DocumentError, Fields, blame_user, format_time, load_json
 from kedge_repo import disk
-from kedge_repo.policy import check_name
+from kedge_repo.policy import check_name, read_name
 from kedge_repo.workspace import Workspace
 
 __all__ = ["SIGNING_FORMAT", "Signing", "read_signings", "record_signing"]
@@ -52,7 +52,7 @@ class Signing:
         fields = Fields(load_json(data))
         fields.format(SIGNING_FORMAT)
         signing = cls(
-            event=_name(fields, "event"),
+            event=read_name(fields, "event"),
             reason=fields.text("reason"),
             opened=fields.time("opened"),
             merged=fields.time("merged"),
@@ -109,11 +109,3 @@ def _names(fields: Fields, name: str) -> tuple[str, ...]:
         except DocumentError as error:
             raise DocumentError(f"{fields.at(name)}[{position}]", error.problem) from error
     return names
-
-
-def _name(fields: Fields, name: str) -> str:
-    value = fields.text(name)
-    try:
-        return check_name(value)
-    except DocumentError as error:
-        fields.fail(name, error.problem)

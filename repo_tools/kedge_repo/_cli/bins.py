@@ -13,15 +13,14 @@ from securesystemslib.signer import Signer
 from kedge.document import format_time
 from kedge.errors import InputError
 from kedge_repo import disk
+from kedge_repo._cli.binsigners import BinKeys, bin_signers
 from kedge_repo._cli.options import (
     AllowUnencrypted,
     AsJson,
     PassphraseFd,
     WorkspaceFolder,
     open_workspace,
-    passphrase_source,
     present,
-    protection_of,
 )
 from kedge_repo._cli.output import answer, answer_json, say
 from kedge_repo.bins import (
@@ -37,7 +36,6 @@ from kedge_repo.bins.lines import Batch
 from kedge_repo.bins.update import BinsUpdate, require_bins
 from kedge_repo.payload import digest
 from kedge_repo.policy import Content
-from kedge_repo.signers import open_keyholders, open_signer
 from kedge_repo.workspace import Workspace
 
 __all__ = ["app"]
@@ -45,10 +43,6 @@ __all__ = ["app"]
 app = typer.Typer(help="The targets in a role's hash bins: import, folder, add, remove, show.", no_args_is_help=True)
 
 Role: TypeAlias = Annotated[str, typer.Argument(metavar="ROLE", help="The role that delegates to the bins.")]
-Keys: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("--key", metavar="URI", help="A key of the bins (default: the locations that the policy has)."),
-]
 Replace: TypeAlias = Annotated[bool, typer.Option("--replace", help="These are all: remove every other target.")]
 
 
@@ -57,7 +51,7 @@ def import_(
     role: Role,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Lines PATH LENGTH SHA256; - is stdin.")],
     replace: Replace = False,
-    key: Keys = None,
+    key: BinKeys = None,
     passphrase_fd: PassphraseFd = None,
     unencrypted: AllowUnencrypted = False,
     folder: WorkspaceFolder = None,
@@ -68,7 +62,7 @@ def import_(
     """
     workspace = open_workspace(folder)
     _require_content(workspace, role, Content.ELSEWHERE, "use kedge-repo bins folder, which brings the bytes")
-    signers = _signers(workspace, role, key, passphrase_fd, unencrypted=unencrypted)
+    signers = bin_signers(workspace, role, key, passphrase_fd, unencrypted=unencrypted)
     if str(file) == "-":
         _update(workspace, role, read_lines(sys.stdin.buffer, file="stdin"), signers, replace=replace)
         return
@@ -89,14 +83,14 @@ def folder_(
         str | None, typer.Option("--prefix", metavar="PATH/", help="What their paths begin with (default: ROLE/).")
     ] = None,
     replace: Replace = False,
-    key: Keys = None,
+    key: BinKeys = None,
     passphrase_fd: PassphraseFd = None,
     unencrypted: AllowUnencrypted = False,
     folder: WorkspaceFolder = None,
 ) -> None:
     """Add and replace the files of a folder; where the workspace keeps targets' bytes, they are copied into it."""
     workspace = open_workspace(folder)
-    signers = _signers(workspace, role, key, passphrase_fd, unencrypted=unencrypted)
+    signers = bin_signers(workspace, role, key, passphrase_fd, unencrypted=unencrypted)
     beginning = f"{role}/" if prefix is None else prefix
     found: Iterable[BinTarget] = folder_targets(source, prefix=beginning)
     if _content(workspace, role) is Content.WORKSPACE:
@@ -109,14 +103,14 @@ def add(
     role: Role,
     path: Annotated[str, typer.Argument(metavar="PATH", help="The target's path.")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file that holds its bytes.")],
-    key: Keys = None,
+    key: BinKeys = None,
     passphrase_fd: PassphraseFd = None,
     unencrypted: AllowUnencrypted = False,
     folder: WorkspaceFolder = None,
 ) -> None:
     """Add or replace one target."""
     workspace = open_workspace(folder)
-    signers = _signers(workspace, role, key, passphrase_fd, unencrypted=unencrypted)
+    signers = bin_signers(workspace, role, key, passphrase_fd, unencrypted=unencrypted)
     data = disk.read(file, what="target")
     target = BinTarget(path=path, length=len(data), sha256=digest(data))
     target.line()
@@ -129,14 +123,14 @@ def add(
 def remove(
     role: Role,
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="The targets' paths.")],
-    key: Keys = None,
+    key: BinKeys = None,
     passphrase_fd: PassphraseFd = None,
     unencrypted: AllowUnencrypted = False,
     folder: WorkspaceFolder = None,
 ) -> None:
     """Remove targets."""
     workspace = open_workspace(folder)
-    signers = _signers(workspace, role, key, passphrase_fd, unencrypted=unencrypted)
+    signers = bin_signers(workspace, role, key, passphrase_fd, unencrypted=unencrypted)
     made = _update(workspace, role, (), signers, removed=paths)
     if made.removed < len(set(paths)):
         say(f"note: {len(set(paths)) - made.removed} of these paths were in no bin")
@@ -188,16 +182,6 @@ def _update(
         say(f"{made.bins} bins signed; sign snapshot and timestamp with kedge-repo online")
     answer(str(made.bins))
     return made
-
-
-def _signers(
-    workspace: Workspace, role: str, keys: list[str] | None, passphrase_fd: int | None, *, unencrypted: bool
-) -> tuple[Signer, ...]:
-    secret, protection = passphrase_source(passphrase_fd), protection_of(unencrypted)
-    if keys:
-        return tuple(open_signer(uri, secret, protection=protection) for uri in keys)
-    delegation, _ = require_bins(workspace, role)
-    return open_keyholders(workspace, delegation.policy.keyholders, secret, protection=protection)
 
 
 def _content(workspace: Workspace, role: str) -> Content:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from securesystemslib.signer import Signer
 
 from kedge.errors import ExitCode, InputError
 from kedge.registries.pub.document import Pub
 from kedge_repo import disk
+from kedge_repo._cli.binsigners import BinKeys, bin_signers
 from kedge_repo._cli.options import (
     AllowUnencrypted,
     EventName,
@@ -19,16 +19,12 @@ from kedge_repo._cli.options import (
     Reason,
     WorkspaceFolder,
     open_workspace,
-    passphrase_source,
     present,
-    protection_of,
 )
 from kedge_repo._cli.output import answer, say
-from kedge_repo.bins.update import require_bins
 from kedge_repo.policy import Content
 from kedge_repo.pubsource import Answers, folder_answers, read_names, web_answers
 from kedge_repo.pubsync import Gathered, gather, has_bins, into_bins, into_event
-from kedge_repo.signers import open_keyholders, open_signer
 from kedge_repo.workspace import Workspace
 
 __all__ = ["app"]
@@ -62,10 +58,7 @@ def sync(
         list[str] | None,
         typer.Option(metavar="NAME", help="Take this package's answer, though it changes what was released (repeat)."),
     ] = None,
-    key: Annotated[
-        list[str] | None,
-        typer.Option("--key", metavar="URI", help="A key of the bins (default: the locations that the policy has)."),
-    ] = None,
+    key: BinKeys = None,
     event: EventName = None,
     reason: Reason = None,
     passphrase_fd: PassphraseFd = None,
@@ -90,7 +83,7 @@ def sync(
         say(f"note: of {len(gathered.without_digest)} packages some version has no digest, and cannot be verified")
     say(f"{len(gathered.files)} listings, {len(gathered.changed)} of them new or changed")
     if content is not None:
-        signers = _signers(workspace, role, key, passphrase_fd, unencrypted=unencrypted)
+        signers = bin_signers(workspace, role, key, passphrase_fd, unencrypted=unencrypted)
         made = into_bins(workspace, role, gathered, signers, now=present())
         if made.bins:
             say(f"{made.bins} bins signed; sign snapshot and timestamp with kedge-repo online")
@@ -121,13 +114,3 @@ def _answers(source: str, names: str | None) -> Answers:
         return web_answers(source, read_names(sys.stdin.buffer.read(MAX_NAMES_BYTES), file="stdin"))
     data = disk.read(Path(names), what="file of names", max_bytes=MAX_NAMES_BYTES)
     return web_answers(source, read_names(data, file=names))
-
-
-def _signers(
-    workspace: Workspace, role: str, keys: list[str] | None, passphrase_fd: int | None, *, unencrypted: bool
-) -> tuple[Signer, ...]:
-    secret, protection = passphrase_source(passphrase_fd), protection_of(unencrypted)
-    if keys:
-        return tuple(open_signer(uri, secret, protection=protection) for uri in keys)
-    delegation, _ = require_bins(workspace, role)
-    return open_keyholders(workspace, delegation.policy.keyholders, secret, protection=protection)
