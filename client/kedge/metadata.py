@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 from securesystemslib.exceptions import UnsupportedLibraryError, UnverifiedSignatureError
 from securesystemslib.exceptions import VerificationError as SignatureFault
 
-from kedge.canonical import read_canonical
 from kedge.document import DocumentError, Fields, blame_served, load_json
 from kedge.errors import Reason, Refusal, StoreError, VerificationError
 from kedge.values import dataclass
@@ -55,6 +54,7 @@ __all__ = [
 T = TypeVar("T", "Root", "Timestamp", "Snapshot", "Targets")
 
 _LOWER_HEX = re.compile("[0-9a-f]+")
+_CANONICAL_START: Final = b'{"signatures":['
 _TOP_LEVEL = ("root", "targets", "snapshot", "timestamp")
 _EXPIRES = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 
@@ -118,9 +118,12 @@ def parse(data: bytes, kind: Kind[T] | type[T], *, file: str) -> Parsed[T]:
     Raises:
         VerificationError: the bytes are not such a document (reason ``malformed``); the text gives the path.
     """
-    if kind.type == TARGETS.type and (known := read_canonical(data)) is not None:
-        signed: Any = known.signed
-        return Parsed(file=file, data=data, payload=known.payload, signed=signed, signatures=known.signatures)
+    if kind.type == TARGETS.type and data.startswith(_CANONICAL_START):
+        from kedge.canonical import read_canonical  # its expressions take long to compile
+
+        if (known := read_canonical(data)) is not None:
+            signed: Any = known.signed
+            return Parsed(file=file, data=data, payload=known.payload, signed=signed, signatures=known.signatures)
     with blame_served(file):
         document = load_json(data)
         _check_shape(Fields(document), kind.type)
