@@ -37,9 +37,21 @@ __all__ = ["app", "run"]
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
+_HELP = """Sign and publish the keys of package registries: offline, by threshold, seeing what is signed.
+
+What to do first, on a terminal, which asks for the rest:
+
+\b
+  kedge-repo key new alice.pem
+  kedge-repo init trust
+  cd trust && kedge-repo event status
+
+From then on: event export, sign, event import, event merge, online, publish.
+"""
+
 app = typer.Typer(
     name="kedge-repo",
-    help="Sign and publish the keys of package registries: offline, by threshold, seeing what is signed.",
+    help=_HELP,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings=_SETTINGS,
