@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, TypeAlias
@@ -49,6 +50,8 @@ class _OrTo(TyperGroup):
         return super().parse_args(ctx, args)
 
 
+MAX_SHOWN = 20
+
 app = typer.Typer(
     cls=_OrTo, help="Publish to a folder or an object store: publish [DIR|URL]; verify, adopt, prune what is there."
 )
@@ -87,7 +90,7 @@ def to(
         say(f"{published.where}: timestamp version {published.timestamp}, {len(published.written)} {new}")
         if published.gap:
             say("note: whoever reads between the new root and the new timestamp is refused, and has to try again")
-        answer(*(place.place(path) for path in published.written))
+        _answer_places([place.place(path) for path in published.written])
 
 
 @app.command("verify")
@@ -125,7 +128,15 @@ def prune(destination: Place = None, dry_run: DryRun = False, folder: WorkspaceF
     for place in _places(workspace, destination):
         dropped = prune_published(workspace, place, now=now, dry_run=dry_run)
         say(f"{place.name}: {len(dropped)} files {'would be ' if dry_run else ''}dropped")
-        answer(*(place.place(path) for path in dropped))
+        _answer_places([place.place(path) for path in dropped])
+
+
+def _answer_places(places: Sequence[str]) -> None:
+    # A program gets them all; a person who reads thousands of bins' names would look for the other lines in vain.
+    if sys.stdout.isatty() and len(places) > MAX_SHOWN:
+        answer(*places[:MAX_SHOWN], f"... and {len(places) - MAX_SHOWN} more")
+    else:
+        answer(*places)
 
 
 def write_log(
