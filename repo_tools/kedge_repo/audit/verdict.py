@@ -22,7 +22,6 @@ class Rule(StrEnum):
 
     UNREADABLE = "unreadable"
     WRONG_VERSION = "wrong-version"
-    GAP = "gap"
     SIGNATURES = "signatures"
     EMPTY_SIGNATURE = "empty-signature"
     STRAY_SIGNATURE = "stray-signature"

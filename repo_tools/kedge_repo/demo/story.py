@@ -29,7 +29,6 @@ from kedge_repo.demo.report import Act, Line, Report, as_user_sees
 
 __all__ = ["tell"]
 
-KEYS_PATH = f"{facts.REGISTRY}/keys.json"
 RELEASE = f"{facts.NAME}@{facts.VERSION}"
 
 

@@ -40,7 +40,6 @@ __all__ = ["pypi"]
 
 DEFAULT_INDEX = "https://pypi.org/simple"
 MAX_LOCK_BYTES = 64 << 20
-MAX_DIST_BYTES = 4 << 30
 _DISTRIBUTIONS = (".whl", ".tar.gz", ".zip")
 
 

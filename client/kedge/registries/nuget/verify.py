@@ -25,7 +25,6 @@ from kedge.registries.nuget.signature import read_signature
 __all__ = ["find_packages", "judge_file", "verify"]
 
 MAX_MANIFEST_BYTES = 1 << 20
-MAX_ENTRIES = 65_535
 
 
 def find_packages(paths: Iterable[Path]) -> tuple[Path, ...]:
