@@ -14,11 +14,8 @@ import typer
 from kedge._cli.infile import read_file
 from kedge._cli.mirrors import takes_mirrors
 from kedge._cli.options import AnchorName, Json
-from kedge._cli.output import Screen, answer, answer_json
-from kedge._cli.tables import trust_document
-from kedge._cli.verify.checklist_words import checklist_lines
+from kedge._cli.verify.conclude import conclude
 from kedge._cli.verify.provenance_inputs import DEFAULT_ROOT, TrustedRoot, trusted_root_keys
-from kedge._cli.words import say_warnings
 from kedge.errors import Reason, Refusal, VerificationError
 from kedge.keys import KeySet, KeyStatus
 from kedge.registries.checklist import Checked, Checklist
@@ -52,12 +49,7 @@ def sigstore(
     keys, trust = trusted_root_keys(trusted_root, anchor)
     _require_nothing_revoked(keys)
     signed = verify_file(keys.document, signature, data, name=str(bundle), identity=identity, issuer=issuer)
-    found = _checklist(file, signed, keys)
-    say_warnings([trust])
-    if json:
-        answer_json(found.to_table(trust_document([trust])["anchors"]), compact=True)
-    else:
-        answer(checklist_lines(Screen.of_stdout(), found, everything=True))
+    conclude(_checklist(file, signed, keys), trust, everything=True, json=json)
 
 
 def _require_nothing_revoked(keys: KeySet) -> None:
