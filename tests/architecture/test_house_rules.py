@@ -96,6 +96,18 @@ def test_no_module_has_a_vague_name() -> None:
     assert [name for name, found in parts.items() if found & VAGUE_NAMES] == []
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_stranger_finds_every_room_named(package: str) -> None:
+    """CONTRIBUTING.md has a table for each package, which names every room in it and none that is not there."""
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    header = f"| room of `{name_of(PACKAGES[package])}` |"
+    rows = text[text.index(header) :].split("\n\n", 1)[0].splitlines()[2:]
+    named = {name for row in rows for name in re.findall(r"`([a-z_]+)/?`", row.split(" | ")[0])}
+    here = PACKAGES[package].iterdir()
+    rooms = {entry.stem for entry in here if entry.suffix == ".py" or (entry / "__init__.py").is_file()}
+    assert named == rooms - {"__init__", "__main__", "_version"}
+
+
 @every_module
 def test_a_module_has_a_docstring(module: Path) -> None:
     assert ast.get_docstring(ast.parse(module.read_bytes())), "the first thing in a module says what it is"
