@@ -44,6 +44,7 @@ __all__ = [
     "RegistryKey",
     "TimeBasis",
     "load_public_key",
+    "ssh_fingerprint",
 ]
 
 MAX_SHOWN = 100
@@ -284,6 +285,14 @@ def load_public_key(material: bytes, algorithm: str) -> PublicKeyTypes:
     if not scheme.fits(key):
         raise ValueError(f"must be {scheme.expected}, as its algorithm {algorithm} says")
     return key
+
+
+def ssh_fingerprint(public: PublicKeyTypes) -> str:
+    """The fingerprint of a key that ``ssh-keygen -l`` prints: SHA-256 over the key as OpenSSH writes it."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    wire = base64.b64decode(public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).split()[1])
+    return "SHA256:" + base64.b64encode(hashlib.sha256(wire).digest()).decode("ascii").rstrip("=")
 
 
 def _is_signed(key: RegistryKey, message: bytes, signature: bytes) -> bool:

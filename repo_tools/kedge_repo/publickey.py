@@ -11,7 +11,6 @@ People compare fingerprints, not keyids: the hexadecimal SHA-256 of the DER-enco
 
 from __future__ import annotations
 
-import base64
 import hashlib
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -27,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from securesystemslib.signer import Key, SSlibKey
 
+from kedge import keys
 from kedge.document import DocumentError
 
 __all__ = ["KINDS", "algorithm", "fingerprint", "from_crypto", "parse_public_key", "ssh_fingerprint", "to_pem"]
@@ -92,8 +92,7 @@ def ssh_fingerprint(key: Key) -> str | None:
         return None
     if not isinstance(loaded, Ed25519PublicKey | EllipticCurvePublicKey):
         return None
-    wire = base64.b64decode(loaded.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).split()[1])
-    return "SHA256:" + base64.b64encode(hashlib.sha256(wire).digest()).decode().rstrip("=")
+    return keys.ssh_fingerprint(loaded)
 
 
 def algorithm(key: Key) -> str:

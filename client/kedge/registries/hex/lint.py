@@ -6,15 +6,13 @@ it up; what lint asks for is that this moment is announced, and that the old key
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 from kedge.document import format_time
 from kedge.findings import Finding, Severity
-from kedge.keys import KeySet, KeyStatus, RegistryKey
+from kedge.keys import KeySet, KeyStatus, RegistryKey, ssh_fingerprint
 from kedge.registries.dropped import dropped
 
 __all__ = ["fingerprint", "lint", "signing_key"]
@@ -35,11 +33,9 @@ def signing_key(keys: KeySet) -> RegistryKey | None:
 
 def fingerprint(key: RegistryKey) -> str:
     """The fingerprint that Hex's tools show: SHA-256 over the key as OpenSSH writes it."""
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+    from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-    public = load_der_public_key(key.material).public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-    digest = hashlib.sha256(base64.b64decode(public.split(b" ")[1])).digest()
-    return "SHA256:" + base64.b64encode(digest).decode("ascii").rstrip("=")
+    return ssh_fingerprint(load_der_public_key(key.material))
 
 
 def lint(old: KeySet | None, new: KeySet) -> tuple[Finding, ...]:

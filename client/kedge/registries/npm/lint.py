@@ -9,14 +9,12 @@ the first entry of a keyid whatever its usage, and derive a keyid from nothing, 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterator
 from datetime import datetime
 
 from kedge.document import format_time, load_json
 from kedge.findings import Finding, Severity
-from kedge.keys import KeySet, KeyStatus, RegistryKey, load_public_key
+from kedge.keys import KeySet, KeyStatus, RegistryKey, load_public_key, ssh_fingerprint
 from kedge.registries.dropped import dropped
 from kedge.registries.npm.signature import SIGNATURES
 
@@ -120,7 +118,7 @@ def _keyids(new: KeySet) -> Iterator[Finding]:
     for position, key in enumerate(new.keys):
         if key.algorithm != P256:
             continue
-        derived = _ssh_fingerprint(key)
+        derived = ssh_fingerprint(load_public_key(key.material, key.algorithm))
         if key.id == derived:
             continue
         severity = Severity.ERROR if key.id.startswith("SHA256:") else Severity.NOTE
@@ -156,17 +154,6 @@ def _entries(keys: KeySet | None) -> dict[tuple[str, str], RegistryKey]:
 
 def _ends_before(one: datetime | None, other: datetime | None) -> bool:
     return one is not None and (other is None or one < other)
-
-
-def _ssh_fingerprint(key: RegistryKey) -> str:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    loaded = load_public_key(key.material, key.algorithm)
-    if not isinstance(loaded, EllipticCurvePublicKey):
-        raise TypeError(f"{key.algorithm} is no curve")
-    wire = base64.b64decode(loaded.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).split()[1])
-    return "SHA256:" + base64.b64encode(hashlib.sha256(wire).digest()).decode().rstrip("=")
 
 
 def _finding(
