@@ -32,14 +32,14 @@ PAGES = (
     "how-to/ceremony",
     "how-to/stolen-key",
     "how-to/many-targets",
+    "how-to/transparency-log",
 )
 # Their commands are run by other tests, which hold the text of the page to them.
 RUN_ELSEWHERE = ("how-to/corepack-in-docker", "how-to/sign-offline")
-# They tell of tokens, services and witnesses, and are not typed here; other tests run the real ones.
+# They tell of tokens and services, and are not typed here; other tests run the real ones.
 NOT_TYPED = (
     "how-to/hardware-keys",
     "how-to/object-stores",
-    "how-to/transparency-log",
 )
 
 

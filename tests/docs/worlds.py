@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from securesystemslib.signer import CryptoSigner
+from witness_log import WitnessService
 
 from interop.npm_world import Issuer, Package, key_document, packument
 from interop.npm_world.project import write_project
@@ -32,6 +35,7 @@ from support.packages import PackageRegistry, SigningKey, archive_of, lockfile
 from support.pub import PubRegistry
 from support.server import HostileServer
 from support.simulator import RepositorySimulator
+from support.witness import serving
 
 __all__ = ["world_of"]
 
@@ -244,6 +248,25 @@ def _fewer_targets(folder: Path, environment: Mapping[str, str]) -> Iterator[Map
     yield {"--bins-for 1000000": "--bins-for 1000"}
 
 
+@contextmanager
+def _witnesses(folder: Path, environment: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """Three witnesses over HTTP; each learns of the log from the file ``log.vkey`` that the reader gives them."""
+    del environment
+
+    def answer(service: WitnessService, body: bytes) -> tuple[int, bytes]:
+        service.add_log("example.com/keys", (folder / "log.vkey").read_text().strip())
+        code, text = service.handle_add_checkpoint(body.decode(), int(time.time()))
+        return code, text.encode()
+
+    with ExitStack() as stack:
+        names = {}
+        for number, name in enumerate(("north", "south", "west"), start=1):
+            service = WitnessService.new(f"{name}.example/witness", bytes([number]) * 32)
+            names[f"https://{name}.example"] = stack.enter_context(serving(partial(answer, service)))
+            names[f"${name.upper()}_VKEY"] = service.vkey()
+        yield {**names, "https://keys.example": str(folder / "public")}
+
+
 WORLDS: Mapping[str, World] = {
     "fewer-targets": _fewer_targets,
     "catalogue": _catalogue,
@@ -253,4 +276,5 @@ WORLDS: Mapping[str, World] = {
     "mirror": _mirror,
     "provenance": _provenance,
     "pub": _pub,
+    "witnesses": _witnesses,
 }
