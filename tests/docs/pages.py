@@ -32,6 +32,7 @@ COLUMNS = 100
 TIMEOUT_S = 120.0
 QUESTIONS = (
     (re.compile(r"passphrase of [^\n]*: $"), b"correct horse battery staple\n"),
+    (re.compile(r"PIN of [^\n]*: $"), b"1234\n"),
     (re.compile(r"\[y/N\]: $"), b"y\n"),
 )
 _FENCE = re.compile(

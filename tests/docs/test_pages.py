@@ -14,6 +14,7 @@ from conftest import Require
 from docs.pages import Page, matches, play
 from docs.worlds import world_of
 from support.gnupg import need_gnupg
+from support.tokens import need_softhsm, need_ssh_agent
 
 PAGES = (
     "tutorials/maintainer",
@@ -31,16 +32,14 @@ PAGES = (
     "how-to/pub-mirrors",
     "how-to/ceremony",
     "how-to/stolen-key",
+    "how-to/hardware-keys",
     "how-to/many-targets",
     "how-to/transparency-log",
 )
 # Their commands are run by other tests, which hold the text of the page to them.
 RUN_ELSEWHERE = ("how-to/corepack-in-docker", "how-to/sign-offline")
-# They tell of tokens and services, and are not typed here; other tests run the real ones.
-NOT_TYPED = (
-    "how-to/hardware-keys",
-    "how-to/object-stores",
-)
+# It tells of services, and is not typed here; other tests run the real ones.
+NOT_TYPED = ("how-to/object-stores",)
 
 
 @pytest.fixture
@@ -64,6 +63,9 @@ def test_a_page_does_what_it_shows(
     text = (repository / "docs" / f"{name}.md").read_text()
     if "<!-- world: apt -->" in text:
         need_gnupg(require)
+    if "<!-- world: tokens -->" in text:
+        need_softhsm(require)
+        need_ssh_agent(require)
     folder = tmp_path / "reader"
     folder.mkdir()
     with world_of(text, folder, environment) as names:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -35,6 +37,7 @@ from support.packages import PackageRegistry, SigningKey, archive_of, lockfile
 from support.pub import PubRegistry
 from support.server import HostileServer
 from support.simulator import RepositorySimulator
+from support.tokens import running_agent, softhsm_module
 from support.witness import serving
 
 __all__ = ["world_of"]
@@ -267,6 +270,22 @@ def _witnesses(folder: Path, environment: Mapping[str, str]) -> Iterator[Mapping
         yield {**names, "https://keys.example": str(folder / "public")}
 
 
+@contextmanager
+def _tokens(folder: Path, environment: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """A keyholder's OpenSSH key, an agent that does not hold it yet, and SoftHSM's module where this machine has it."""
+    del folder
+    key = Path(environment["HOME"]) / ".ssh" / "id_ed25519"
+    key.parent.mkdir(mode=0o700)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "alice@desk", "-f", key], check=True)
+    listed = subprocess.run(["ssh-keygen", "-l", "-f", key], check=True, capture_output=True, text=True).stdout
+    with tempfile.TemporaryDirectory() as short, running_agent(Path(short) / "agent"):  # sockets need short paths
+        yield {
+            "/usr/lib/softhsm/libsofthsm2.so": softhsm_module() or "",
+            "SHA256:jl3bwswu80PjjokCgh0o2w5c2U4LhQAE57gj9cz1kzA": listed.split()[1],
+            "socket-of-the-agent": f"{short}/agent",
+        }
+
+
 WORLDS: Mapping[str, World] = {
     "fewer-targets": _fewer_targets,
     "catalogue": _catalogue,
@@ -277,4 +296,5 @@ WORLDS: Mapping[str, World] = {
     "provenance": _provenance,
     "pub": _pub,
     "witnesses": _witnesses,
+    "tokens": _tokens,
 }

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,13 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from conftest import Require
+from support.tokens import need_softhsm, need_ssh_agent, running_agent, softhsm_module
 
-MODULES = (
-    "/usr/lib/softhsm/libsofthsm2.so",
-    "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
-    "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
-    "/usr/local/lib/softhsm/libsofthsm2.so",
-)
 PIN = "pin-of-carol-4711"
 
 
@@ -41,9 +34,8 @@ class Token:
 @pytest.fixture(scope="session")
 def token(require: Require, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Token]:
     """The token; SOFTHSM2_CONF leads to it for the whole session, since a module is loaded once in a process."""
-    module = next((path for path in MODULES if Path(path).exists()), None)
-    require(module and shutil.which("softhsm2-util"), "softhsm2 is not installed")
-    require(importlib.util.find_spec("pkcs11"), "python-pkcs11 is not installed: pip install 'kedge[hsm]'")
+    need_softhsm(require)
+    module = softhsm_module()
     assert module is not None
     folder = tmp_path_factory.mktemp("softhsm")
     (folder / "tokens").mkdir()
@@ -96,15 +88,7 @@ class SshAgent:
 @pytest.fixture
 def ssh_agent(require: Require, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshAgent]:
     """An agent of its own for the test, which ends with it."""
-    require(shutil.which("ssh-agent") and shutil.which("ssh-keygen"), "openssh-client is not installed")
+    need_ssh_agent(require)
     folder = tmp_path_factory.mktemp("agent")
-    socket = folder / "socket"
-    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    process.stdout.readline()  # it says where its socket is once that is there
-    try:
-        yield SshAgent(str(socket), folder)
-    finally:
-        process.terminate()
-        process.wait(10)
-        process.stdout.close()
+    with running_agent(folder / "socket"):
+        yield SshAgent(str(folder / "socket"), folder)
