@@ -37,6 +37,7 @@ from support.packages import PackageRegistry, SigningKey, archive_of, lockfile
 from support.pub import PubRegistry
 from support.server import HostileServer
 from support.simulator import RepositorySimulator
+from support.stores import S3_ENVIRONMENT, VERSITYGW, versitygw
 from support.tokens import running_agent, softhsm_module
 from support.witness import serving
 
@@ -286,6 +287,21 @@ def _tokens(folder: Path, environment: Mapping[str, str]) -> Iterator[Mapping[st
         }
 
 
+@contextmanager
+def _s3(folder: Path, environment: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """An S3 store on the loopback, and a web server in front of what it holds."""
+    del environment
+    held = folder.parent / "store" / "bucket" / "prefix"
+    with versitygw(VERSITYGW, folder.parent / "store") as store, HostileServer(held) as server:
+        secrets = {f"{name}=…": f"{name}={value}" for name, value in S3_ENVIRONMENT.items()}
+        yield {
+            **secrets,
+            "https://s3.example.org": store.options["endpoint"],
+            "eu-central-1": store.options["region"],
+            "https://tuf.example.org": server.url,
+        }
+
+
 WORLDS: Mapping[str, World] = {
     "fewer-targets": _fewer_targets,
     "catalogue": _catalogue,
@@ -295,6 +311,7 @@ WORLDS: Mapping[str, World] = {
     "mirror": _mirror,
     "provenance": _provenance,
     "pub": _pub,
+    "s3": _s3,
     "witnesses": _witnesses,
     "tokens": _tokens,
 }

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import http.client
 import http.server
+import importlib.util
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,9 +28,11 @@ __all__ = [
     "ACCESS_KEY",
     "AZURE_ENVIRONMENT",
     "S3_ENVIRONMENT",
+    "VERSITYGW",
     "Store",
     "azurite",
     "careless_s3",
+    "need_versitygw",
     "nginx",
     "nginx_with",
     "versitygw",
@@ -45,6 +48,13 @@ S3_ENVIRONMENT = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECR
 AZURE_ENVIRONMENT = {"AZURE_STORAGE_ACCOUNT_NAME": AZURE_ACCOUNT, "AZURE_STORAGE_ACCOUNT_KEY": AZURE_KEY}
 
 START_S = 30
+VERSITYGW = Path(__file__).resolve().parents[2] / ".stores" / "versitygw"
+
+
+def need_versitygw(require: Callable[[object, str], None]) -> None:
+    """Say that a test needs an S3 store, and the library that speaks to it."""
+    require(VERSITYGW.is_file(), "versitygw is not there: run make stores")
+    require(importlib.util.find_spec("obstore"), "obstore is not installed: run make stores")
 
 
 @dataclass(frozen=True)
