@@ -48,10 +48,14 @@ PACKAGES = sorted(set(brought("kedge", EXTRAS, {})))
 
 
 def stated(package: str) -> str:
-    """What a package says of its licence: an SPDX expression, a text or classifiers."""
+    """What a package says of its licence: an SPDX expression, a text, classifiers, or only the licence's own file."""
     about = metadata.metadata(package)
     classifiers = [each for each in about.get_all("Classifier") or () if each.startswith("License ::")]
-    return "; ".join([*(about.get_all("License-Expression") or ()), *classifiers, *(about.get_all("License") or ())])
+    said = [*(about.get_all("License-Expression") or ()), *classifiers, *(about.get_all("License") or ())]
+    if not said:
+        files = [file for file in metadata.files(package) or () if file.name.upper().startswith(("LICENSE", "COPYING"))]
+        said = [file.read_text().strip().partition("\n")[0] for file in files]
+    return "; ".join(said)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
