@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -103,6 +104,10 @@ def judge_file(file: BinaryIO, keys: KeySet, feed: Feed, *, name: str) -> tuple[
     return " ".join(identity), result
 
 
+# What zipfile ends in: RuntimeError for what is encrypted or packed in a way it does not know, zlib's own for the rest.
+UNREADABLE = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError, ValueError)
+
+
 class ManifestError(ValueError):
     """The package's manifest cannot be read."""
 
@@ -118,9 +123,9 @@ def _identity(file: BinaryIO) -> tuple[str, str]:
                 raise ManifestError(f"the package holds {len(names)} manifests (*.nuspec), where one must be")
             with opened.open(names[0]) as manifest:
                 data = manifest.read(MAX_MANIFEST_BYTES + 1)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
-        if isinstance(error, ManifestError):
-            raise
+    except ManifestError:
+        raise
+    except UNREADABLE as error:
         raise ManifestError("the package's manifest cannot be read") from error
     if len(data) > MAX_MANIFEST_BYTES or any(sign in data for sign in (b"<!DOCTYPE", b"<!ENTITY", b"\0")):
         raise ManifestError("the package's manifest is too long, is not UTF-8, or defines entities")

@@ -545,3 +545,14 @@ def test_the_moment_of_judging_is_the_reference_time(author: Party, repository: 
     keys, feed = keys_of(repository)
     later = replace(keys, reference_time=NOW + YEAR)
     assert run(sign_package(PACKAGE, author, repository), (later, feed)).outcome is Outcome.OUTSIDE_VALIDITY
+
+
+def test_a_manifest_whose_compression_is_damaged_is_malformed(repository: Party) -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.nuspec", b"<package>" * 50)
+    data = bytearray(stream.getvalue())
+    begin = 30 + len("a.nuspec")
+    data[begin : begin + 4] = b"\xff" * 4  # no block of deflate begins so
+    result = run(sign_package(bytes(data), None, repository), keys_of(repository))
+    assert (result.outcome, result.detail) == (Outcome.MALFORMED, "the package's manifest cannot be read")
