@@ -13,7 +13,7 @@ JOBS   ?= auto
 RELEASE := .release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance oracle bench attacks mutants fuzz scale millions lint format build peers clean signers stores release audit mix
+.PHONY: help demo test conformance oracle bench attacks mutants fuzz scale millions lint format build peers clean signers stores release lasting audit mix
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -80,9 +80,13 @@ docs: $(VENV)/.installed ## build the pages into site/ with mkdocs-material
 	@test -x $(RELEASE)/docs/bin/mkdocs || { $(PYTHON) -m venv $(RELEASE)/docs && $(RELEASE)/docs/bin/python -m pip install --quiet --disable-pip-version-check 'mkdocs-material>=9.6'; }
 	@NO_MKDOCS_2_WARNING=1 $(RELEASE)/docs/bin/mkdocs build --quiet --strict && echo "site/index.html"
 
+# The initial roots that ship must last for whoever installs the release.
+lasting: $(VENV)/.installed
+	@$(BIN)/python metadata/check_anchor.py
+
 # What a release consists of: two builds that agree to the byte, and a bill of materials (CycloneDX) of what an
 # installation with the extra "cli" brings.
-release: build ## build again, compare, and write dist/kedge.cdx.json, the bill of materials
+release: lasting build ## build again, compare, and write dist/kedge.cdx.json, the bill of materials
 	@rm -rf build/again && $(BIN)/python -m build --outdir build/again >/dev/null
 	@for file in build/again/*; do cmp "$$file" "dist/$${file##*/}"; done && echo "both builds are the same, byte by byte"
 	@rm -rf $(RELEASE) && $(PYTHON) -m venv $(RELEASE)/installed && $(PYTHON) -m venv $(RELEASE)/tools
