@@ -13,7 +13,7 @@ JOBS   ?= auto
 RELEASE := .release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance oracle bench attacks mutants fuzz scale millions lint format build peers clean signers stores release lasting audit mix
+.PHONY: help demo test conformance oracle bench attacks smoke mutants fuzz scale millions lint format build peers clean signers stores release lasting audit mix
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -51,6 +51,9 @@ millions: $(VENV)/.developing ## build a repository of ten million targets (take
 
 attacks: $(VENV)/.developing ## run the attacks and faults, and print the table of their rows (ARGS="-k a2" for some)
 	$(BIN)/python -m pytest tests/attacks $(ARGS)
+
+smoke: build ## install the wheel under every Python 3.11 to 3.15 that is here (pyenv's too), and run the main commands
+	$(BIN)/python tests/smoke/run.py "$$(ls dist/*.whl)" $(ARGS)
 
 mutants: $(VENV)/.developing ## take out each check of the client, and print which test notices
 	$(BIN)/python tests/mutants/mutants.py $(ARGS)
