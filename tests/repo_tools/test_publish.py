@@ -12,6 +12,7 @@ from securesystemslib.signer import CryptoSigner
 
 from kedge.anchor import Anchor
 from kedge.client import TrustClient
+from kedge.document import format_time
 from kedge.errors import InputError, Reason, Refusal, StoreError, VerificationError
 from kedge.transport import Mirror
 from kedge_repo.online import sign_online
@@ -68,6 +69,23 @@ def test_destinations_come_from_the_policy(ready: Ceremony) -> None:
     ready.workspace.write_policy(text.partition("[[destination]]")[0])
     with pytest.raises(InputError, match=r"kedge-repo\.toml: destination: is missing"):
         publish(ready.workspace, now=ready.now)
+
+
+@pytest.mark.parametrize("off", [timedelta(hours=2), -timedelta(hours=2), timedelta(days=730)], ids=str)
+def test_python_tuf_says_that_it_cannot_judge_by_another_time_than_the_machines(
+    ready: Ceremony, tmp_path: Path, off: timedelta
+) -> None:
+    files = collect_files(ready.workspace)
+    with pytest.raises(
+        InputError, match=r"python-tuf judges by this machine's clock, .*: it cannot judge as of "
+    ) as caught:
+        replay(files, now=ready.now + off, readers={"python-tuf": read_with_python_tuf})
+    assert format_time(ready.now + off) in caught.value.message
+    with pytest.raises(InputError, match="python-tuf judges by this machine's clock"):
+        publish(ready.workspace, tmp_path / "out", now=ready.now + off, readers={"python-tuf": read_with_python_tuf})
+    assert not (tmp_path / "out").exists()
+    for minutes in (0, -30, 30):
+        read_with_python_tuf(files.everything(), files.roots[0], files.targets, ready.now + timedelta(minutes=minutes))
 
 
 def read_everywhere(folder: Path, roots: tuple[bytes, ...], now: datetime) -> None:

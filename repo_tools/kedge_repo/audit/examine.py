@@ -14,14 +14,13 @@ from kedge_repo.audit.judge import judge
 from kedge_repo.audit.read import read_archive
 from kedge_repo.audit.source import Source
 from kedge_repo.audit.verdict import Audit, AuditFinding, Rule
-from kedge_repo.publish.replay import READERS, Reader
 from kedge_repo.standing import stand
 from kedge_repo.workspace import POLICY_FILE, Workspace
 
 __all__ = ["audit", "audit_archive"]
 
 
-def audit(source: Source, *, now: datetime, floor: int | None = None, readers: Mapping[str, Reader] = READERS) -> Audit:
+def audit(source: Source, *, now: datetime, floor: int | None = None) -> Audit:
     """Audit ``source`` through its whole history, as of ``now``; nothing that it holds raises or is written.
 
     ``floor`` is the oldest root that clients must still be able to start from: a workspace of one's own answers for its
@@ -29,7 +28,7 @@ def audit(source: Source, *, now: datetime, floor: int | None = None, readers: M
     """
     archive = read_archive(source)
     expected = 1 if floor is None and source.is_workspace else floor
-    found = audit_archive(archive, now=now, floor=expected, readers=readers)
+    found = audit_archive(archive, now=now, floor=expected)
     if not source.is_workspace:
         return found
     extra = tuple(_workspace(Workspace(root=Path(source.name))))
@@ -43,11 +42,9 @@ def audit(source: Source, *, now: datetime, floor: int | None = None, readers: M
     )
 
 
-def audit_archive(
-    archive: Archive, *, now: datetime, floor: int | None = None, readers: Mapping[str, Reader] = READERS
-) -> Audit:
+def audit_archive(archive: Archive, *, now: datetime, floor: int | None = None) -> Audit:
     """Audit what was read already."""
-    floors = bootstrap_floors(archive, now=now, readers=readers)
+    floors = bootstrap_floors(archive, now=now)
     reached = [version for version in floors.values() if version is not None]
     judged = judge(archive, floor=_bound(reached, floor), now=now)
     return Audit(

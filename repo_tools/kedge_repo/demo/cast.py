@@ -23,6 +23,7 @@ from kedge_repo.maintain import change, merge_event
 from kedge_repo.online import sign_online
 from kedge_repo.plan import add_target
 from kedge_repo.publish.directory import publish
+from kedge_repo.publish.replay import READERS, Reader
 from kedge_repo.request import Request, Response
 from kedge_repo.signers import Algorithm, new_key, open_signer
 from kedge_repo.workspace import Workspace
@@ -127,8 +128,8 @@ class Maintainers:
         """
         merge_event(self._workspace)
 
-    def publish(self, *, now: datetime) -> int:
-        """Sign snapshot and timestamp, and publish; gives the timestamp's version."""
+    def publish(self, *, now: datetime, readers: Mapping[str, Reader] = READERS) -> int:
+        """Sign snapshot and timestamp, and publish once ``readers`` accept it; gives the timestamp's version."""
         online = sign_online(self._workspace, [self.people[ONLINE].signer()], now=now)
-        publish(self._workspace, self.published, now=now)
+        publish(self._workspace, self.published, now=now, readers=readers)
         return online.timestamp

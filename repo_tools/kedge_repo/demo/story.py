@@ -26,6 +26,7 @@ from kedge_repo.demo import facts
 from kedge_repo.demo.cast import Keyholder, Maintainers, make_keys
 from kedge_repo.demo.mirror import LoopbackMirror
 from kedge_repo.demo.report import Act, Line, Report, as_user_sees
+from kedge_repo.publish.replay import READERS, read_with_kedge
 
 __all__ = ["tell"]
 
@@ -56,9 +57,14 @@ class _Present:
     """The demo's clock: it moves when the story says so."""
 
     moment: datetime
+    moved: bool = False
 
     def now(self) -> datetime:
         return self.moment
+
+    def advance(self, by: timedelta) -> None:
+        self.moment += by
+        self.moved = True
 
 
 class _Story:
@@ -94,7 +100,7 @@ class _Story:
         said = f"request code {codes['bob']}"
         self._say("bob and npm's keyholders sign from the request file alone, and read the same code aloud", same, said)
         self._maintainers.merge()
-        self._maintainers.publish(now=self._now)
+        self._publish()
         root: Metadata[Root] = Metadata.from_bytes(self._initial_root)
         asked = {name: (role.threshold, len(role.keyids)) for name, role in root.signed.roles.items()}
         self._say(
@@ -141,7 +147,7 @@ class _Story:
         )
         self._maintainers.sign_elsewhere("npm-ben", self._initial_root)
         self._maintainers.merge()
-        self._maintainers.publish(now=self._now)
+        self._publish()
         self._verifies("the threshold signs it in: the same client, as it was installed, picks the key up")
 
     # Act 4
@@ -156,7 +162,7 @@ class _Story:
 
     def _rollback(self) -> None:
         old = self._mirror.honest("metadata/timestamp.json")
-        self._maintainers.publish(now=self._now)
+        self._publish()
         self._client().refresh()
         with self._mirror.lying(lambda path, data: old if path.endswith("/timestamp.json") else data):
             self._refused("rollback: the timestamp of yesterday", self._refresh, ExitCode.REFUSED, Reason.ROLLBACK)
@@ -164,12 +170,12 @@ class _Story:
 
     def _freeze(self) -> None:
         past = self._now
-        self._clock.moment += timedelta(days=8)
+        self._clock.advance(timedelta(days=8))
         later = describe_age(self._now - past)
         self._refused(
             f"freeze: {later} later, still the last good state", self._refresh, ExitCode.EXPIRED, Reason.EXPIRED
         )
-        self._maintainers.publish(now=self._now)
+        self._publish()
         self._succeeds("control: the maintainers' timestamp of today is let through, and the same client succeeds")
 
     def _changed_target(self) -> None:
@@ -235,12 +241,17 @@ class _Story:
         name, version = facts.NAME, facts.VERSION
         return verify_signature(keys, name, version, integrity, keyid=facts.KEYID, signature=facts.SIGNATURE)
 
+    def _publish(self) -> None:
+        """Publish by the story's clock. Where that is ahead, kedge reads alone: python-tuf cannot follow."""
+        readers = {"kedge": read_with_kedge} if self._clock.moved else READERS
+        self._maintainers.publish(now=self._now, readers=readers)
+
     def _publish_keys(self, document: bytes, reason: str) -> None:
         self._maintainers.change_keys(document, reason, now=self._now)
         self._maintainers.sign_here("npm-ana")
         self._maintainers.sign_elsewhere("npm-ben", self._initial_root)
         self._maintainers.merge()
-        self._maintainers.publish(now=self._now)
+        self._publish()
 
     def _published_files(self, pattern: str) -> Iterator[Path]:
         return (self._folder / "repository/metadata").glob(pattern)

@@ -2,7 +2,7 @@
 
 Two implementations read, kedge's own client workflow and python-tuf's ``Updater``, so that a fault that either of them
 sees stops a publication and not the clients behind it. A reader gets the files in memory, one initial root, the target
-paths and the time.
+paths and the time. A reader that cannot judge by that time says so: python-tuf judges by the machine's clock alone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -23,8 +23,10 @@ from tuf.ngclient.fetcher import FetcherInterface
 
 from kedge import workflow
 from kedge.checks import Freshness, begin
+from kedge.clock import SystemClock
+from kedge.document import format_time
 from kedge.drive import drive_afresh
-from kedge.errors import FetchError, Reason, Refusal, VerificationError
+from kedge.errors import FetchError, InputError, Reason, Refusal, VerificationError
 from kedge.workflow import MISSING, Fetch, Missing, Workflow
 from kedge_repo.publish.files import PublishedFiles
 
@@ -41,7 +43,7 @@ __all__ = [
 
 
 class Reader(Protocol):
-    """A client: raises ``VerificationError`` where it would refuse.
+    """A client: raises ``VerificationError`` where it would refuse, ``InputError`` where it cannot judge by that time.
 
     It downloads ``targets``; ``lookups`` are only looked up, for their bytes may be elsewhere.
     """
@@ -61,6 +63,8 @@ class Reader(Protocol):
 R = TypeVar("R")
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+# A publication of millions of targets is read long after its time was.
+_PRESENT = timedelta(hours=1)
 MEMORY_BASE = "memory://published/"
 
 
@@ -69,6 +73,7 @@ def replay(files: PublishedFiles, *, now: datetime, readers: Mapping[str, Reader
 
     Raises:
         VerificationError: a reader refuses; the text names it and the root it began with.
+        InputError: a reader cannot judge by ``now``.
     """
     count = 0
     everything, lookups = files.everything(), files.samples()
@@ -139,12 +144,13 @@ def read_with_python_tuf(
     now: datetime,
     lookups: tuple[str, ...] = (),
 ) -> None:
-    """Refresh with python-tuf's ``Updater`` and download every target. Its clock cannot be set: it judges by its own.
+    """Refresh with python-tuf's ``Updater`` and download every target, at the present: its clock cannot be set.
 
     Raises:
         VerificationError: python-tuf refuses.
+        InputError: ``now`` is not the machine's present, give or take an hour.
     """
-    del now
+    _require_present(now)
     with tempfile.TemporaryDirectory(prefix="kedge-replay-") as folder, warnings.catch_warnings():
         # It warns of each key of the type that TUF had before 1.0.20, and reads it all the same.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -168,6 +174,16 @@ def read_with_python_tuf(
         except (RepositoryError, DownloadError) as error:
             refusal = Refusal(reason=Reason.CONTENT, found=str(error))
             raise VerificationError(str(error), refusal=refusal) from error
+
+
+def _require_present(now: datetime) -> None:
+    present = SystemClock().now()
+    if abs(now - present) > _PRESENT:
+        raise InputError(
+            f"python-tuf judges by this machine's clock, which says {format_time(present)}: "
+            f"it cannot judge as of {format_time(now)}",
+            hint="give it the present, or leave it out of the readers",
+        )
 
 
 def _found(updater: Updater, path: str) -> TargetFile:
