@@ -3,6 +3,9 @@
 ``event.json`` is written last and names everything else by digest: it is the commit point. A crash before it leaves
 files that nobody names, which the next write removes. What is read back is checked: each file against its digest, each
 payload against its role and version, each signature against the keys that may sign.
+
+Readers take no lock. One beside a writer sees from ``event.json``, which each write renews, that it has read across a
+write, and reads again.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import re
 from urllib.parse import quote, unquote
 
 from kedge.document import DocumentError, blame_user
-from kedge.errors import InputError
+from kedge.errors import InputError, KedgeError, StoreError
 from kedge_repo import disk
 from kedge_repo.event import Event, EventIndex
 from kedge_repo.payload import Payload, digest
@@ -21,16 +24,48 @@ from kedge_repo.workspace import Workspace
 
 __all__ = ["discard_event", "load_event", "save_event"]
 
+_READS = 100
 _HEX = re.compile(r"(?:[0-9a-f]{2})+", re.ASCII)
 
 
 def load_event(workspace: Workspace, name: str, signed: SignedMetadata) -> Event:
     """Read the open event ``name`` whole, with its signatures verified against ``signed``.
 
+    Beside a writer it is the event before a write or after it, never parts of both; signatures, each a file and
+    verified by itself, come and go one by one.
+
     Raises:
         InputError: there is no such event, or one of its files is missing, malformed or not what its digest says.
         VerificationError: a signature file holds no valid signature.
+        StoreError: it was written each time that it was read.
     """
+    for _ in range(_READS):
+        before = _last_write(workspace, name)
+        try:
+            event = _load(workspace, name, signed)
+        except KedgeError:
+            if _last_write(workspace, name) == before:
+                raise
+            continue
+        if _last_write(workspace, name) == before:
+            return event
+    raise StoreError(
+        f"events/{name}: was written each of the {_READS} times that it was read", hint="run the command again"
+    )
+
+
+def _last_write(workspace: Workspace, name: str) -> tuple[int, int] | None:
+    """What differs after each write of the event: its ``event.json`` is a new file then. None: there is no event."""
+    if name not in workspace.events():
+        return None
+    try:
+        status = (workspace.event_folder(name) / "event.json").stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _load(workspace: Workspace, name: str, signed: SignedMetadata) -> Event:
     if name not in workspace.events():
         opened = ", ".join(workspace.events()) or "none"
         raise InputError(f'there is no open event "{name}"; open are: {opened}')
@@ -121,7 +156,13 @@ def _with_signatures(workspace: Workspace, event: Event, signed: SignedMetadata)
         folder = workspace.event_folder(event.name) / "signatures" / payload.sha256
         for path in sorted(folder.glob("[!.]*")):
             file = f"events/{event.name}/signatures/{payload.sha256}/{path.name}"
-            signature = disk.read(path, what="signature", max_bytes=100_000).decode("ascii", "replace").strip()
+            try:
+                data = disk.read(path, what="signature", max_bytes=100_000)
+            except InputError:
+                if path.is_symlink() or path.exists():
+                    raise
+                continue  # a writer has dropped it since the folder was listed
+            signature = data.decode("ascii", "replace").strip()
             if not _HEX.fullmatch(signature):
                 raise InputError(f"{file}: must be a signature in lower-case hexadecimal digits")
             keyid = unquote(path.name)

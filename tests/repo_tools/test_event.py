@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from securesystemslib.signer import CryptoSigner
 
 from kedge.errors import InputError, StoreError, ThresholdError, VerificationError
+from kedge_repo import disk
 from kedge_repo.collect import event_status, export_request, import_responses, own_request, sign_event
+from kedge_repo.event import Event
 from kedge_repo.eventfiles import load_event, save_event
 from kedge_repo.keyholder import sign_request
 from kedge_repo.maintain import cancel_event, change, merge_event
@@ -248,3 +254,54 @@ def test_a_saved_event_reads_back_as_itself(opened: Ceremony) -> None:
 def test_a_second_writer_waits_and_then_says_so(opened: Ceremony) -> None:
     with opened.workspace.lock(), pytest.raises(StoreError, match="another kedge-repo is writing here"):
         opened.change(lambda view: add_target(view, "note.txt", b"hello"))
+
+
+def signatures_of(event: Event) -> list[tuple[str, str, str]]:
+    """Each signature of an event, with the digest of what it signs and its keyid."""
+    return [(sha256, *item) for sha256, found in event.signatures.items() for item in found.items()]
+
+
+def test_a_reader_beside_a_writer_sees_the_event_before_or_after_and_never_parts_of_both(opened: Ceremony) -> None:
+    opened.sign("alice", "bob")
+    before = stand(opened.workspace)
+    opened.change(lambda view: add_target(view, "note.txt", b"hello"), drop_signatures=True)
+    opened.sign("carol")
+    after = stand(opened.workspace).event
+    assert before.event is not None
+    assert after is not None
+    enough = threading.Event()
+
+    def write(one: Event, other: Event) -> None:
+        while not enough.is_set():
+            for event in (one, other):
+                with opened.workspace.lock():
+                    save_event(opened.workspace, event)
+
+    with ThreadPoolExecutor(1) as others:
+        writing = others.submit(write, before.event, after)
+        try:
+            seen = [load_event(opened.workspace, "first-ceremony", before.signed) for _ in range(300)]
+        finally:
+            enough.set()
+        writing.result()
+    unsigned = [replace(event, signatures={}) for event in (before.event, after)]
+    assert [event for event in seen if replace(event, signatures={}) not in unsigned] == []
+    signed = [item for event in (before.event, after) for item in signatures_of(event)]
+    assert [item for event in seen for item in signatures_of(event) if item not in signed] == []
+
+
+def test_an_event_that_is_damaged_while_nobody_writes_is_refused_at_once(
+    opened: Ceremony, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+    read = disk.read
+
+    def noting(path: Path, **options: Any) -> bytes:
+        reads.append(path.name)
+        return read(path, **options)
+
+    monkeypatch.setattr(disk, "read", noting)
+    min(opened.workspace.event_folder("first-ceremony").glob("files/*")).unlink()
+    with pytest.raises(InputError, match=r"there is no such file, which event\.json names"):
+        load_event(opened.workspace, "first-ceremony", opened.workspace.signed())
+    assert reads.count("event.json") == 1
