@@ -222,9 +222,12 @@ def test_b2_a_kill_at_a_random_moment_leaves_a_state_that_works(
     machine: Machine, tmp_path: Path, record_property: Record
 ) -> None:
     before = killed_state(machine, tmp_path)
-    begun = time.monotonic()
-    assert machine.right(in_process(machine, shutil.copytree(before, tmp_path / "whole"), tmp_path / "repository"))
-    longest_s = (time.monotonic() - begun) * 1.5
+    whole = []
+    for number in range(5):
+        state, begun = shutil.copytree(before, tmp_path / f"whole-{number}"), time.monotonic()
+        assert machine.right(in_process(machine, state, tmp_path / "repository"))
+        whole.append(time.monotonic() - begun)
+    longest_s = min(whole) * 1.5  # the quickest: what slows one down is no measure of the others
     spread = random.Random(20260101)
     unfinished, faults = 0, []
     for number in range(300):

@@ -54,7 +54,7 @@ class Eager(MemoryTransport):
 @pytest.fixture
 def two(world: World) -> Iterator[tuple[World, Without, MirrorsTransport]]:
     lame = Without(world.repo, source="lame")
-    both = MirrorsTransport([lame, MemoryTransport(world.repo, source="whole")], patience_s=0.2)
+    both = MirrorsTransport([lame, MemoryTransport(world.repo, source="whole")], patience_s=5)
     yield world, lame, both
     both.close()
 

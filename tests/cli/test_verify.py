@@ -292,7 +292,7 @@ def test_a_registry_that_stalls_limits_or_fails_leaves_every_package_counted(pro
     with HostileServer(project.npm) as server:
         server.misbehave("lodash", hostile.silence())
         server.misbehave("@scope%2Fpad", hostile.captive_portal())
-        done = project.run(server, "--timeout", "1", "--json")
+        done = project.run(server, "--timeout", "5", "--json")
     assert done.code == 5
     answer = json.loads(done.out)
     assert answer["counts"]["unreachable"] == 2

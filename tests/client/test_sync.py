@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import http.client
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from threading import Thread
+from threading import Event, Lock, Thread
 
 import pytest
 
@@ -20,7 +19,7 @@ from kedge.sync.folder import RECORD, MirrorFolder, MirrorRecord
 from kedge.sync.plan import Layout
 from kedge.sync.serve import LoopbackServer
 from kedge.transport import Mirror, open_mirror
-from support.server import HostileServer, bytes_of, delay, hang_up, slow_headers, status
+from support.server import Exchange, HostileServer, bytes_of, hang_up, slow_headers, status
 from support.world import KEYS, World
 
 
@@ -90,19 +89,37 @@ def test_what_is_there_is_not_fetched_again(copying: Copying) -> None:
     assert copying.read(path="new.json") == b"new"
 
 
+class Meeting:
+    """Requests that are answered once two of them are under way at once, or after half a minute without."""
+
+    def __init__(self) -> None:
+        self.happened = Event()
+        self._lock = Lock()
+        self._under_way = 0
+
+    def answer(self, exchange: Exchange) -> None:
+        with self._lock:
+            self._under_way += 1
+            if self._under_way > 1:
+                self.happened.set()
+        self.happened.wait(30)
+        with self._lock:
+            self._under_way -= 1
+        exchange.send_honestly()
+
+
 def test_roles_that_are_not_held_are_asked_for_ahead_of_their_turn(copying: Copying) -> None:
     copying.repo.delegate_bins(bit_length=4)
     for number in range(40):
         copying.repo.add_target(f"{number}.json", b"1", role=copying.repo.bin_of(f"{number}.json"))
     copying.repo.publish()
     transport = open_mirror(Mirror(url=copying.server.url))
-    slow = {f"metadata/1.bins-{digit:x}.json": delay(0.1) for digit in range(16)}
-    for path, behaviour in slow.items():
-        copying.server.misbehave(path, behaviour)
-    begun = time.monotonic()
+    meeting = Meeting()
+    for digit in range(16):
+        copying.server.misbehave(f"metadata/1.bins-{digit:x}.json", meeting.answer)
     with copying.world.client(transport) as client:
         assert len(list(every_target(client.follow(every_role)))) == 40
-    assert time.monotonic() - begun < 1.4, "sixteen answers that take 0.1 s each are not waited for one by one"
+    assert meeting.happened.is_set(), "sixteen answers are not waited for one by one"
     copying.server.requests.clear()
     with copying.world.client(transport) as client:
         client.follow(every_role)

@@ -38,7 +38,7 @@ class Ceremony:
 
     @property
     def workspace(self) -> Workspace:
-        return Workspace(root=self.folder / "workspace", lock_timeout_s=0.2)
+        return Workspace(root=self.folder / "workspace")
 
     def pem(self, name: str) -> bytes:
         return to_pem(self.signers[name].public_key)

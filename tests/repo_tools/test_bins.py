@@ -38,7 +38,7 @@ from kedge_repo.publish.files import collect_files
 from kedge_repo.publish.replay import READERS
 from repo_tools.ceremony import Ceremony, contents
 
-NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+NOW = datetime.now(UTC).replace(microsecond=0)  # python-tuf reads too, and its clock cannot be set
 LATER = NOW + timedelta(days=1)
 
 

@@ -22,6 +22,7 @@ from kedge_repo.maintain import cancel_event, change, merge_event
 from kedge_repo.plan import add_target, remove_target, rotate_key
 from kedge_repo.request import Response, RoleSignature
 from kedge_repo.standing import stand
+from kedge_repo.workspace import Workspace
 from repo_tools.ceremony import NPM, Ceremony, contents
 
 
@@ -252,8 +253,9 @@ def test_a_saved_event_reads_back_as_itself(opened: Ceremony) -> None:
 
 
 def test_a_second_writer_waits_and_then_says_so(opened: Ceremony) -> None:
+    hasty = Workspace(root=opened.workspace.root, lock_timeout_s=0.2)
     with opened.workspace.lock(), pytest.raises(StoreError, match="another kedge-repo is writing here"):
-        opened.change(lambda view: add_target(view, "note.txt", b"hello"))
+        change(hasty, lambda view: add_target(view, "note.txt", b"hello"), now=opened.now)
 
 
 def signatures_of(event: Event) -> list[tuple[str, str, str]]:

@@ -23,7 +23,7 @@ from repo_tools.ceremony import Ceremony
 from support.pub import PubRegistry, sha256_of
 from support.server import HostileServer
 
-NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+NOW = datetime.now(UTC).replace(microsecond=0)  # python-tuf reads too, and its clock cannot be set
 REGISTRY, ROLE = "pub/pub.dev", "pub.dev"
 DAY = timedelta(days=1)
 

@@ -70,7 +70,7 @@ def keys(day: int) -> dict[str, Any]:
 def reach(url: str) -> dict[str, Any]:
     parts = urlsplit(url)
     try:
-        socket.create_connection((parts.hostname, parts.port), timeout=2).close()
+        socket.create_connection((parts.hostname, parts.port), timeout=20).close()
     except OSError as error:
         return {"reached": False, "error": str(error)}
     return {"reached": True}

@@ -41,7 +41,7 @@ from support.simulator import RepositorySimulator
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 UPSTREAM, OTHER = "registry.example", "registry.npmjs.org"
-QUICK = FetchLimits(total_s=3.0, idle_s=0.5, attempts=1, max_bytes=1 << 20)
+LIMITS = FetchLimits(total_s=60, idle_s=60, attempts=1, max_bytes=1 << 20)
 SOURCE = "https://github.com/o/r"
 
 
@@ -111,7 +111,7 @@ class World:
                 registries=Registries.of([], {}, registry=f"{server.url}/"),
                 upstreams=Upstreams(claimed=lambda _: False, upstream=upstream),
                 policy=policy or Policy(),
-                limits=QUICK,
+                limits=LIMITS,
                 attestor=attestor,
                 processes=processes,
             )
