@@ -13,7 +13,7 @@ JOBS   ?= auto
 RELEASE := .release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance oracle bench attacks smoke mutants fuzz scale millions lint format build peers clean signers stores release lasting audit mix
+.PHONY: help demo test conformance oracle bench attacks smoke mutants fuzz scale millions lint format build peers anyday clean signers stores release lasting audit mix
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -23,6 +23,13 @@ demo: $(VENV)/.installed ## run the main job in a temporary folder, without a ne
 
 test: $(VENV)/.developing ## run the tests, a worker for each core (ARGS="-k name" for some of them, JOBS=0 for no workers)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Waits go by the monotonic clock, which stays as it is; tests/anyday mends the one wait that faketime breaks all the same.
+anyday: $(VENV)/.developing ## run the tests that a day could matter to two years ahead, and a day back (needs Debian's faketime)
+	@command -v faketime >/dev/null || { echo "make anyday: needs faketime (apt install faketime)" >&2; exit 2; }
+	@for by in +730d -1d; do echo "with the clock at $$by"; \
+	FAKETIME_DONT_FAKE_MONOTONIC=1 PYTHONPATH="$(CURDIR)/tests/anyday" faketime -f "$$by" \
+		$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -p no:cacheprovider --any-day $(ARGS) || exit 1; done
 
 # The suite is no package that could be installed, so it is brought by hand: a checkout of theupdateframework/tuf-conformance.
 # It pins other versions of python-tuf than ours, so it runs in an environment of its own. Some of its tests need faketime.

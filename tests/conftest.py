@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from attacks.rows import Table
+from support.anyday import is_chosen
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 VECTORS = REPOSITORY.parent / "shared" / "vectors.zip"
@@ -23,6 +24,17 @@ Require = Callable[[object, str], None]
 
 _table = Table()
 _figures: list[str] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--any-day``, which ``make anyday`` gives."""
+    parser.addoption("--any-day", action="store_true", help="only the test files that the day could matter to")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``--any-day``, leave out what is not chosen (support/anyday.py)."""
+    is_test = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
+    return True if config.getoption("--any-day") and is_test and not is_chosen(collection_path) else None
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
