@@ -11,6 +11,7 @@ first is the moment by which the next bundle, or refresh, must have arrived.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -20,7 +21,6 @@ from kedge.document import format_time, parse_time
 from kedge.errors import ExpiredError, Reason, Refusal
 from kedge.metadata import Parsed
 from kedge.state import TrustedState
-from kedge.values import dataclass
 
 __all__ = ["ISSUED", "Age", "AgeBasis", "AgeLimits", "age_of", "issued_at"]
 

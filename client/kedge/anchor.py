@@ -17,6 +17,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -26,7 +27,6 @@ from kedge.aging import AgeLimits
 from kedge.document import DocumentError, Fields, blame_user, format_time, load_toml
 from kedge.errors import InputError, StoreError, VerificationError
 from kedge.transport import Mirror
-from kedge.values import dataclass
 
 __all__ = ["Anchor", "Transparency", "add", "configured", "for_registry", "load", "names", "remove", "shipped"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -18,15 +18,14 @@ from kedge.anchor import Anchor, Transparency
 from kedge.answers import judged_again, trust_of
 from kedge.checks import Freshness
 from kedge.clock import Clock
-from kedge.drive import clock_warning, drive, gate, no_network
+from kedge.drive import no_network, run
 from kedge.errors import ExpiredError, FetchError, InputError, Reason, StoreError, VerificationError
-from kedge.session import Session
+from kedge.session import Session, clock_warning, gate
 from kedge.state import TrustedState, sha256_hex
 from kedge.steps import Limits, Phase
 from kedge.store import Store
 from kedge.transport import Deadline, Transport, open_mirrors
 from kedge.trust import Target, Trust
-from kedge.values import dataclass
 from kedge.workflow import Workflow
 
 if TYPE_CHECKING:
@@ -305,7 +304,7 @@ class Asking:
     def _restored(self, session: Session) -> TrustedState:
         # What is held is a starting point whatever its age: whether it may answer is judged afterwards.
         any_age = Freshness(reference_time=self._clock.now(), max_staleness=timedelta.max)
-        return drive(workflow.restore(session.initial, any_age), session, no_network)
+        return run(workflow.restore(session.initial, any_age), no_network, recall=session.recall, accept=session.accept)
 
     def _reach(self) -> Transport:
         if self._transport is None:
@@ -314,7 +313,12 @@ class Asking:
 
     def _run(self, steps: Workflow[R], session: Session, deadline: Deadline) -> R:
         try:
-            return drive(steps, session, lambda request: self._reach().get(request, deadline))
+            return run(
+                steps,
+                lambda request: self._reach().get(request, deadline),
+                recall=session.recall,
+                accept=session.accept,
+            )
         except VerificationError as error:
             session.commit_reached()
             session.keep_exhibits(error.refusal)

@@ -17,10 +17,10 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import ItemsView, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kedge.document import parse_time
-from kedge.values import dataclass
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Signature

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,6 @@ from kedge.store import Store
 from kedge.transport import BUNDLE_SUFFIX, Mirror
 from kedge.transport.bundle import LOG_PREFIX, BundleTransport, read_bundle_file
 from kedge.trust import Trust
-from kedge.values import dataclass
 
 __all__ = ["TakenIn", "carried_targets", "default_targets", "make_bundle", "open_bundle", "read_receiver", "take_in"]
 

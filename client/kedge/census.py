@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -21,7 +21,6 @@ from kedge.errors import Reason, Refusal, VerificationError
 from kedge.metadata import TARGETS
 from kedge.state import TrustedState
 from kedge.steps import Answer, Area, Fetch, Limits, Recall
-from kedge.values import dataclass
 from kedge.workflow import Workflow
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,12 +27,12 @@ from kedge.metadata import (
     TARGETS,
     TIMESTAMP,
     Parsed,
+    count_signatures,
     key_materials,
     parse,
     require_threshold,
 )
 from kedge.state import Floors, OnlineFloor, TrustedState, sha256_hex
-from kedge.values import dataclass
 
 if TYPE_CHECKING:
     from tuf.api.metadata import MetaFile, Root, Signed, Snapshot, TargetFile, Targets
@@ -57,6 +57,7 @@ __all__ = [
     "require_unexpired",
     "role_meta",
     "settle_floors",
+    "signers_of",
 ]
 
 # Digests that collisions are known for prove nothing; a file needs at least one of these, and all that are listed.
@@ -442,3 +443,20 @@ def _vanished(snapshot: Parsed[Snapshot], role: str, floor: int) -> Verification
         f"{snapshot.file}: no longer lists the role {role}, version {floor} of which was accepted before",
         refusal=refusal,
     )
+
+
+def signers_of(state: TrustedState, role: str, parsed: Parsed[Any]) -> tuple[str, ...]:
+    """The ids of the keys whose signature over a role's metadata is right, by whoever may name its keys.
+
+    Raises:
+        StoreError: this machine's cryptography cannot check enough of the signatures.
+    """
+    by_root = role in ("root", "timestamp", "snapshot", "targets")
+    for delegator in (state.root,) if by_root else [held.signed for held in state.roles.values()]:
+        try:
+            count = count_signatures(delegator, role, parsed, every=True)
+        except VerificationError:
+            continue  # does not delegate to it
+        if count.met:
+            return count.keyids
+    return ()

@@ -6,10 +6,9 @@ The reference time of the workflow is the clock's time, but never below the time
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
-
-from kedge.values import dataclass
 
 __all__ = ["Clock", "FixedClock", "SystemClock"]
 

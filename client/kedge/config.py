@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from kedge.document import Fields, blame_user, load_toml
 from kedge.errors import InputError
-from kedge.values import dataclass
 
 __all__ = ["FILE", "Config", "Setting", "Settings", "read_settings"]
 

@@ -10,6 +10,7 @@ import os
 import platform
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from time import monotonic
@@ -26,7 +27,6 @@ from kedge.errors import ExpiredError, KedgeError, StoreError
 from kedge.findings import Finding, Severity
 from kedge.steps import MISSING, Area, Fetch, Limits
 from kedge.transport import Deadline, Mirror, open_mirror
-from kedge.values import dataclass
 
 __all__ = ["Machine", "diagnose"]
 

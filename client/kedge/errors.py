@@ -21,10 +21,8 @@ Invariants:
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
-
-from kedge.values import dataclass
 
 __all__ = [
     "ExitCode",

@@ -9,13 +9,13 @@ What a form cannot say, it says in notes: an export carries less than the keys d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
 from kedge.errors import InputError
 from kedge.extensions import find_extension, load_extension, names_of_extensions
 from kedge.keys import KeySet, RegistryKey
 from kedge.trust import Target
-from kedge.values import dataclass
 
 __all__ = ["GROUP", "Adjustable", "Exported", "Exporter", "Source", "find_exporter", "take_settings"]
 

@@ -5,9 +5,8 @@ A finding is no refusal. Whoever looked goes on to the end, and the worst findin
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
-
-from kedge.values import dataclass
 
 __all__ = ["Finding", "Severity"]
 

@@ -22,7 +22,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache, partial
@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING
 
 from kedge.document import format_time
 from kedge.errors import Reason, Refusal, StoreError, VerificationError
-from kedge.values import dataclass
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes

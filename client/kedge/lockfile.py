@@ -19,7 +19,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,6 @@ from kedge.errors import InputError, Reason, Refusal, VerificationError
 from kedge.metadata import SNAPSHOT, TIMESTAMP
 from kedge.state import Floors, TrustedState, sha256_hex
 from kedge.steps import Phase
-from kedge.values import dataclass
 
 __all__ = ["FILE", "Lock", "LockedAnchor", "find_lock", "read_lock"]
 

@@ -21,7 +21,7 @@ import hashlib
 import json
 import re
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
@@ -30,7 +30,6 @@ from securesystemslib.exceptions import VerificationError as SignatureFault
 
 from kedge.document import DocumentError, Fields, blame_served, load_json
 from kedge.errors import Reason, Refusal, StoreError, VerificationError
-from kedge.values import dataclass
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Key, Signature, SSlibKey

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from kedge._version import __version__
-from kedge.values import dataclass
 
 __all__ = ["SarifResult", "sarif_log"]
 

@@ -13,21 +13,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from kedge import checks
 from kedge.anchor import Anchor
-from kedge.document import DocumentError, Fields, load_json
+from kedge.checks import Freshness, describe_age
+from kedge.document import DocumentError, Fields, format_time, load_json
 from kedge.errors import Reason, Refusal, StoreError, VerificationError
 from kedge.metadata import claimed_version
 from kedge.state import Floors, StateRecord, TrustedState, sha256_hex
-from kedge.steps import MISSING, Accepted, Area, Missing, Recall
+from kedge.steps import MISSING, Accepted, Area, Gate, Missing, Phase, Recall
 from kedge.store import Change, Records, Store
-from kedge.values import dataclass
 
-__all__ = ["Session", "forget_time"]
+if TYPE_CHECKING:
+    from kedge.lockfile import Lock
+
+__all__ = ["Session", "clock_warning", "forget_time", "gate"]
 
 FLOORS_FORMAT = "kedge.floors/1"
 TIMES_AGREE = timedelta(minutes=1)
@@ -385,3 +389,27 @@ def _is_recent(stored: StateRecord, new: StateRecord) -> bool:
         before == after or (before is not None and after is not None and timedelta(0) <= after - before < TIMES_AGREE)
         for before, after in pairs
     )
+
+
+def gate(session: Session, lock: Lock | None) -> Gate:
+    """What is asked before a state is accepted: that the chain is the anchor's, and that it is not below the lock."""
+
+    def check(phase: Phase, state: TrustedState) -> None:
+        if phase is Phase.ROOT:
+            session.require_anchor(state)
+        if lock is not None:
+            lock.check(session.anchor, phase, state)
+
+    return check
+
+
+def clock_warning(freshness: Freshness, now: datetime, lock: Lock | None, anchor: str) -> tuple[str, ...]:
+    """What is to be said where this machine's clock is behind the time that is judged by."""
+    if freshness.as_of or freshness.reference_time <= now:
+        return ()
+    floor = format_time(freshness.reference_time)
+    behind = describe_age(freshness.reference_time - now)
+    seen = "which a refresh has seen"
+    if lock is not None and lock.time(anchor) == freshness.reference_time:
+        seen = f"which {lock.place(anchor, 'time')} holds"
+    return (f"this machine's clock is {behind} behind {floor}, {seen}: judged by that time",)

@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kedge.state import TrustedState
-from kedge.values import dataclass
 
 if TYPE_CHECKING:
     from tuf.api.metadata import TargetFile

@@ -32,11 +32,11 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from kedge.durable import blaming, locked, make_folder, read_file, sync, sync_files, write_file
 from kedge.packs import Packs
-from kedge.values import dataclass
 
 __all__ = ["LOG", "Change", "Records", "Store"]
 

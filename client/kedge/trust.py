@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from kedge.aging import Age
 from kedge.state import TrustedState
-from kedge.values import dataclass
 
 __all__ = ["LogState", "RoleState", "Target", "Trust"]
 

@@ -8,7 +8,7 @@ what the registry itself serves today. Pure, but for :func:`fetch_live`, which r
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,6 @@ from kedge.transport import Deadline, Mirror, open_mirror
 from kedge_repo import disk
 from kedge_repo.keydocument import KeyDocument, key_document
 from kedge_repo.keyholder import VerifiedRequest
-from kedge_repo.publish.destination import Destination, Overlay
-from kedge_repo.publish.replay import target_as_published
 from kedge_repo.signed import SignedMetadata
 from kedge_repo.workspace import Workspace
 
@@ -40,7 +38,6 @@ __all__ = [
     "fetch_live",
     "lint_change",
     "lint_live",
-    "publication_changes",
     "request_changes",
     "signed_version",
     "workspace_documents",
@@ -140,24 +137,6 @@ def workspace_documents(workspace: Workspace, signed: SignedMetadata) -> tuple[D
         for path in paths
         if (document := key_document(path)) is not None
     )
-
-
-def publication_changes(workspace: Workspace, destination: Destination) -> tuple[DocumentChange, ...]:
-    """The key documents of a workspace that differ from those that are published at ``destination``.
-
-    Raises:
-        InputError: the workspace, or the bytes of a target, cannot be read.
-        StoreError: the destination cannot be reached or read.
-    """
-    signed, served = workspace.signed(), Overlay(destination, {})
-    first = served.get("metadata/1.root.json")
-    changes: list[DocumentChange] = []
-    for change in workspace_documents(workspace, signed):
-        found = target_as_published(served, first, change.document.path) if first is not None else None
-        old = (found[0], found[1].custom) if found is not None else None
-        if old is None or old != change.new:
-            changes.append(replace(change, old=old))
-    return tuple(changes)
 
 
 def signed_version(workspace: Workspace, signed: SignedMetadata, path: str) -> Version | None:

@@ -21,11 +21,11 @@ from kedge_repo.lint import (
     fetch_live,
     lint_change,
     lint_live,
-    publication_changes,
     request_changes,
 )
 from kedge_repo.publish.directory import publish
 from kedge_repo.publish.folder import FolderDestination
+from kedge_repo.publish.lint import publication_changes
 from repo_tools.ceremony import NPM, Ceremony, contents
 from support.server import HostileServer
 

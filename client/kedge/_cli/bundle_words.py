@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from kedge._cli.words import moment_text, trust_rows
 from kedge.bundle.manifest import Manifest
 from kedge.document import format_time
 from kedge.trust import Trust
-from kedge.values import dataclass
 
 __all__ = ["Report", "Standing", "report_document", "report_lines"]
 

@@ -6,10 +6,10 @@ It is meant for a textfile collector: written on every run, also where trust is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
 from kedge.trust import Trust
-from kedge.values import dataclass
 
 __all__ = ["Measured", "metric_lines"]
 

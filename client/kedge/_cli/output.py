@@ -15,11 +15,11 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from kedge.errors import KedgeError, StoreError
-from kedge.values import dataclass
 
 __all__ = ["Screen", "Tone", "answer", "answer_json", "report", "visible", "warn"]
 

@@ -10,18 +10,17 @@ one in compares.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from kedge.bundle.held import Held
 from kedge.bundle.manifest import SHORT_KEYID, Baseline, Summary
 from kedge.bundle.packing import Bundle, Carried, pack
-from kedge.errors import VerificationError
-from kedge.metadata import Parsed, count_signatures
+from kedge.checks import signers_of
+from kedge.metadata import Parsed
 from kedge.state import StateRecord, TrustedState, sha256_hex
-from kedge.values import dataclass
 
-__all__ = ["Receiver", "bundle_of", "signers_of", "summarize"]
+__all__ = ["Receiver", "bundle_of", "summarize"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,23 +121,6 @@ def summarize(state: TrustedState, targets: Mapping[str, str]) -> Summary:
             for name, parsed in held.items()
         },
     )
-
-
-def signers_of(state: TrustedState, role: str, parsed: Parsed[Any]) -> tuple[str, ...]:
-    """The ids of the keys whose signature over a role's metadata is right, by whoever may name its keys.
-
-    Raises:
-        StoreError: this machine's cryptography cannot check enough of the signatures.
-    """
-    by_root = role in ("root", "timestamp", "snapshot", "targets")
-    for delegator in (state.root,) if by_root else [held.signed for held in state.roles.values()]:
-        try:
-            count = count_signatures(delegator, role, parsed, every=True)
-        except VerificationError:
-            continue  # does not delegate to it
-        if count.met:
-            return count.keyids
-    return ()
 
 
 def _news(carried: Carried, summary: Summary, receiver: Receiver) -> Carried:

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from kedge.document import DocumentError, Fields, format_time, load_json
-from kedge.values import dataclass
 
 __all__ = ["MAX_LINE_BYTES", "MAX_PAYLOAD_BYTES", "Baseline", "Manifest", "Summary"]
 

@@ -29,7 +29,7 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kedge._version import __version__
@@ -38,7 +38,6 @@ from kedge.bundle.manifest import MAX_LINE_BYTES, MAX_PAYLOAD_BYTES, Baseline, M
 from kedge.document import blame_served
 from kedge.errors import Reason, Refusal, StoreError, VerificationError
 from kedge.state import sha256_hex
-from kedge.values import dataclass
 
 __all__ = ["DICTIONARY", "Bundle", "Carried", "pack", "read_manifest", "unpack"]
 

@@ -15,9 +15,8 @@ from typing import Any
 from kedge import checks, workflow
 from kedge.aging import AgeBasis, issued_at
 from kedge.anchor import Anchor
-from kedge.bundle.content import signers_of
-from kedge.checks import Freshness
-from kedge.drive import drive_afresh
+from kedge.checks import Freshness, signers_of
+from kedge.drive import run
 from kedge.errors import FetchError, Reason, VerificationError
 from kedge.history.places import KeptSet
 from kedge.keys import KeySet
@@ -122,7 +121,7 @@ def _verified(anchor: Anchor, kept: KeptSet, newest_root: int | None) -> Trusted
         roots.append(checks.accept_root(roots[-1], data))
     while True:
         try:
-            return drive_afresh(workflow.refresh(roots[-1], _ANY_TIME), lambda request: _no_roots(kept, request))
+            return run(workflow.refresh(roots[-1], _ANY_TIME), lambda request: _no_roots(kept, request))
         except VerificationError as error:
             if kept.root is not None or error.refusal.reason is not Reason.SIGNATURES or len(roots) == 1:
                 raise
@@ -163,8 +162,8 @@ def _moment(kept: KeptSet, state: TrustedState, registries: tuple[str, ...]) -> 
 def _keys(kept: KeptSet, state: TrustedState, registry: str) -> tuple[RegistryKeys | None, TrustedState]:
     module = find_registry(registry)
     try:
-        found = drive_afresh(workflow.find(state, module.target_path(registry), _ANY_TIME), kept.get)
-        data = drive_afresh(workflow.download(found), kept.get)
+        found = run(workflow.find(state, module.target_path(registry), _ANY_TIME), kept.get)
+        data = run(workflow.download(found), kept.get)
     except FetchError:
         return None, state  # not in this set, which proves nothing about the keys
     except VerificationError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import dataclass
 from datetime import datetime
 
 from kedge.document import DocumentError, blame_served
@@ -15,7 +16,6 @@ from kedge.errors import Reason, Refusal, VerificationError
 from kedge.keylog.note import Note, decode_base64, verify
 from kedge.keylog.policy import LogPolicy
 from kedge.keylog.tree import EMPTY_ROOT, HASH_BYTES
-from kedge.values import dataclass
 
 __all__ = ["MAX_CHECKPOINT_BYTES", "Checkpoint", "Witnessed", "check_checkpoint", "read_body", "write_body"]
 

@@ -14,7 +14,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias, TypeVar
 
@@ -38,7 +38,6 @@ from kedge.keylog.tree import (
 )
 from kedge.keylog.view import View
 from kedge.steps import MISSING, Area, Fetch, Judge, Merit, Missing
-from kedge.values import dataclass
 
 __all__ = ["CHECKPOINT", "Head", "Wanted", "fetch_entries", "follow", "prove", "recall"]
 

@@ -24,13 +24,12 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from kedge.document import DocumentError, Fields, format_time, load_json
 from kedge.state import sha256_hex
-from kedge.values import dataclass
 
 if TYPE_CHECKING:
     from kedge.keys import KeySet, RegistryKey

@@ -20,12 +20,12 @@ import hashlib
 import re
 import struct
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
 
 from kedge.document import DocumentError
 from kedge.errors import Reason, Refusal, StoreError, VerificationError
-from kedge.values import dataclass
 
 __all__ = ["Note", "NoteSignature", "SignatureKind", "Signed", "VerifierKey", "decode_base64", "verify"]
 

@@ -22,12 +22,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from kedge.document import DocumentError
 from kedge.errors import Reason, Refusal, VerificationError
 from kedge.keylog.note import SignatureKind, Signed, VerifierKey
-from kedge.values import dataclass
 
 __all__ = ["POLICY_TARGET", "Group", "LogPolicy", "Witness"]
 

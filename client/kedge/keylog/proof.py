@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import dataclass
 
 from kedge.document import DocumentError, blame_served
 from kedge.keylog.checkpoint import Witnessed, check_checkpoint
 from kedge.keylog.note import decode_base64
 from kedge.keylog.policy import LogPolicy
 from kedge.keylog.tree import HASH_BYTES, check_inclusion
-from kedge.values import dataclass
 
 __all__ = ["MAX_PROOF_BYTES", "LogProof", "proof_path", "read_served_proof"]
 

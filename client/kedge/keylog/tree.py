@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from kedge.document import DocumentError
 from kedge.errors import Reason, Refusal, VerificationError
-from kedge.values import dataclass
 
 __all__ = [
     "EMPTY_ROOT",

@@ -8,11 +8,10 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from kedge.document import DocumentError, Fields, load_json
 from kedge.keylog.note import decode_base64
-from kedge.values import dataclass
 
 __all__ = ["View"]
 

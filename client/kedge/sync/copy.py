@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from kedge import checks
@@ -22,7 +22,6 @@ from kedge.sync.fetch import Fetched, fetch_targets, matches
 from kedge.sync.folder import MirrorFolder
 from kedge.sync.plan import Layout, Plan, TargetCopy, plan
 from kedge.transport import Deadline, ReadableMirror
-from kedge.values import dataclass
 
 __all__ = ["Copied", "Options", "sync"]
 

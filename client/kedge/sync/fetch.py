@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -21,7 +22,6 @@ from kedge.steps import Area, Fetch
 from kedge.sync.folder import MirrorFolder
 from kedge.sync.plan import TargetCopy
 from kedge.transport import Deadline, ReadableMirror
-from kedge.values import dataclass
 
 if TYPE_CHECKING:
     from tuf.api.metadata import TargetFile

@@ -27,14 +27,13 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from kedge.document import Fields, blame_user, format_time, load_json
 from kedge.durable import blaming, locked, read_file, sync, write_file
 from kedge.errors import InputError
-from kedge.values import dataclass
 
 __all__ = ["MirrorFolder", "MirrorRecord"]
 

@@ -13,6 +13,7 @@ A copy keeps each timestamp as ``<version>.timestamp.json`` too, which no client
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -21,7 +22,6 @@ from kedge.errors import VerificationError
 from kedge.metadata import SNAPSHOT, TARGETS, TIMESTAMP, Parsed, parse, require_threshold
 from kedge.state import RootFile, TrustedState
 from kedge.transport.directory import file_name
-from kedge.values import dataclass
 from kedge.workflow import target_paths
 
 if TYPE_CHECKING:

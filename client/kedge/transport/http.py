@@ -15,6 +15,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
@@ -32,7 +33,6 @@ from kedge.transport.directory import too_large
 from kedge.transport.faults import explain, is_final, redirected, refused_status, too_late, too_slow
 from kedge.transport.source import CONNECTIONS, Deadline, Mirror
 from kedge.transport.workers import Begun, Workers
-from kedge.values import dataclass
 
 __all__ = ["HttpLimits", "HttpTransport"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ipaddress
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 from kedge.steps import Fetch, Missing
-from kedge.values import dataclass
 
 __all__ = ["CONNECTIONS", "Deadline", "Mirror", "ReadableMirror", "Transport", "is_loopback"]
 

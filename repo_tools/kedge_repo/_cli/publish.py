@@ -24,12 +24,12 @@ from kedge_repo._cli.options import (
     protection_of,
 )
 from kedge_repo._cli.output import answer, answer_json, say
-from kedge_repo.lint import publication_changes
 from kedge_repo.logwriter import LogWriter
 from kedge_repo.publish.adopt import adopt as adopt_published
 from kedge_repo.publish.destination import Destination
 from kedge_repo.publish.directory import publish_to
 from kedge_repo.publish.files import collect_files
+from kedge_repo.publish.lint import publication_changes
 from kedge_repo.publish.log import publish_log
 from kedge_repo.publish.open import destination_at, destinations_of
 from kedge_repo.publish.prune import prune as prune_published

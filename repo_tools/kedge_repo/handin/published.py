@@ -14,7 +14,7 @@ from tuf.api.metadata import Snapshot, TargetFile, Targets
 
 from kedge import workflow
 from kedge.checks import Freshness, begin, content_matches
-from kedge.drive import drive_afresh
+from kedge.drive import run
 from kedge.errors import FetchError, InputError, Reason, Refusal, VerificationError
 from kedge.metadata import Parsed, parse, require_threshold
 from kedge.state import TrustedState
@@ -75,7 +75,7 @@ class _Reader:
 
     def refresh(self, root: bytes, now: datetime) -> TrustedState:
         steps = workflow.refresh(begin(root), Freshness(reference_time=now))
-        return drive_afresh(steps, lambda request: self.transport.get(request, self.deadline))
+        return run(steps, lambda request: self.transport.get(request, self.deadline))
 
     def role(self, state: TrustedState, role: str) -> Parsed[Targets]:
         meta = state.snapshot.signed.meta.get(f"{role}.json") if state.snapshot is not None else None

@@ -25,7 +25,7 @@ from kedge import workflow
 from kedge.checks import Freshness, begin
 from kedge.clock import SystemClock
 from kedge.document import format_time
-from kedge.drive import drive_afresh
+from kedge.drive import run
 from kedge.errors import FetchError, InputError, Reason, Refusal, VerificationError
 from kedge.workflow import MISSING, Fetch, Missing, Workflow
 from kedge_repo.publish.files import PublishedFiles
@@ -125,7 +125,7 @@ def target_as_published(files: Mapping[str, bytes], initial_root: bytes, path: s
 
 
 def _walk(steps: Workflow[R], files: Mapping[str, bytes]) -> R:
-    return drive_afresh(steps, partial(_served, files))
+    return run(steps, partial(_served, files))
 
 
 def _served(files: Mapping[str, bytes], step: Fetch) -> bytes | Missing:

@@ -7,12 +7,11 @@ others, and a name that is cut off compares with anything.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 from kedge._cli.output import Screen, visible
 from kedge.registries.sigstore.builds import Build
 from kedge.registries.sigstore.verify import LogPlace
-from kedge.values import dataclass
 
 __all__ = ["BuildRow", "build_lines", "row_of"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from kedge import anchor as anchors
@@ -19,7 +20,6 @@ from kedge.registries.npm.lockfiles import NAMES, read_lines, read_lockfile
 from kedge.registries.npm.mapping import Mappings
 from kedge.registries.npm.npmrc import Registries, parse_npmrc
 from kedge.registries.npm.report import Input
-from kedge.values import dataclass
 
 __all__ = ["Given", "find_speaker", "read_given", "read_mappings", "read_registries"]
 

@@ -7,7 +7,7 @@ of, and those signed by a retired key, since a log's time is the only time of pu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from kedge.errors import FetchError, InputError
 from kedge.keys import KeySet
@@ -21,7 +21,6 @@ from kedge.registries.npm.packument import Served
 from kedge.registries.npm.verdict import FAULTLESS, Outcome, Verdict
 from kedge.registries.sigstore.expectations import Expectations
 from kedge.registries.sigstore.verify import BundleVerifier
-from kedge.values import dataclass
 
 __all__ = ["Attestor", "needs_log_time"]
 

@@ -15,6 +15,7 @@ Sources: npm's ``GET /-/npm/v1/attestations/NAME@VERSION``; the publish attestat
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -30,7 +31,6 @@ from kedge.registries.sigstore.expectations import NpmRule
 from kedge.registries.sigstore.faults import Part, refuse
 from kedge.registries.sigstore.statement import SLSA, Statement
 from kedge.registries.sigstore.verify import BundleVerifier, LogPlace, SignedStatement
-from kedge.values import dataclass
 
 __all__ = ["ATTESTATIONS", "Attested", "Attesting", "Published", "judge_attestations", "without_attestations"]
 

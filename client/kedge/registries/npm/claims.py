@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from typing import Any
-
-from kedge.values import dataclass
 
 __all__ = ["Claims", "read_claims"]
 

@@ -24,12 +24,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from functools import partial
 from typing import IO, Any, Final, TypeAlias
 
 from kedge.errors import KedgeError
 from kedge.registries.npm.fetch import Asker, FetchLimits, Watch
-from kedge.values import dataclass
 
 __all__ = ["Work", "ask_all", "serve"]
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -28,7 +29,6 @@ from kedge.registries.npm.packument import MAX_SIGNATURES, Served, ServedSignatu
 from kedge.registries.npm.proof import Proof
 from kedge.registries.npm.report import Input, Report
 from kedge.registries.npm.verdict import FAULTLESS, Cause, Outcome, Policy, RetiredKeys, Verdict
-from kedge.values import dataclass
 
 __all__ = ["Evidence", "Exhibit"]
 

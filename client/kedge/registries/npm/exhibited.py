@@ -6,6 +6,7 @@ where nothing was served does the record stand, as it does for a package that wa
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from kedge.document import Fields
@@ -15,7 +16,6 @@ from kedge.registries.npm.attestation import Attested, Attesting
 from kedge.registries.sigstore.document import Sigstore
 from kedge.registries.sigstore.expectations import Expectations, NpmRule
 from kedge.registries.sigstore.verify import BundleVerifier
-from kedge.values import dataclass
 
 __all__ = ["Attestations", "attested_table", "read_attested"]
 

@@ -19,6 +19,7 @@ import base64
 import json
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -27,7 +28,6 @@ from kedge.errors import InputError, Reason, Refusal, VerificationError
 from kedge.exports import Exported, Source
 from kedge.keys import KeySet, KeyStatus, RegistryKey
 from kedge.registries.npm.signature import SIGNATURES
-from kedge.values import dataclass
 
 __all__ = [
     "DEFAULT_UPSTREAM",

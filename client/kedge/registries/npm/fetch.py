@@ -17,6 +17,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urljoin, urlsplit
@@ -30,7 +31,6 @@ from kedge.registries.npm.npmrc import Source
 from kedge.transport import Deadline, Mirror, is_loopback
 from kedge.transport.connect import Sockets, open_pool
 from kedge.transport.faults import explain, is_final
-from kedge.values import dataclass
 
 __all__ = ["Asker", "FetchLimits", "NotServedError", "Watch"]
 

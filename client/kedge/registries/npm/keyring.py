@@ -8,17 +8,15 @@ is judged.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self, TypeVar
 
-from kedge.anchor import Anchor
-from kedge.client import TrustClient
 from kedge.errors import Reason, VerificationError
 from kedge.keys import KeySet
 from kedge.trust import Trust
-from kedge.values import dataclass
 
-__all__ = ["Issued", "KeyRing", "NoKeys"]
+__all__ = ["Issued", "KeyRing", "KeySource", "NoKeys"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +36,55 @@ class NoKeys:
     detail: str
 
 
-class KeyRing:
-    """Gets issuers' keys. ``speaker`` finds the anchor that speaks for an issuer, or None."""
+class Named(Protocol):
+    """A trust anchor, as far as it is looked at here."""
 
-    def __init__(self, speaker: Callable[[str], Anchor | None], open_client: Callable[[Anchor], TrustClient]) -> None:
-        """Start with no keys."""
-        self._speaker = speaker
-        self._open = open_client
-        self._clients: dict[str, TrustClient] = {}
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+
+class KeySource(Protocol):
+    """What gives verified keys: a :class:`kedge.TrustClient`."""
+
+    @property
+    def trust(self) -> Trust:
+        """How far trust reaches; refreshed first where it has not been."""
+        ...
+
+    def registry_keys(self, registry: str) -> KeySet:
+        """The verified keys of one registry."""
+        ...
+
+    def refresh(self) -> Trust:
+        """Update the trusted metadata."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections."""
+        ...
+
+
+A = TypeVar("A", bound=Named)
+
+
+class KeyRing:
+    """Gets issuers' keys. ``speaker`` finds the anchor that is trusted for an issuer, or None."""
+
+    def __init__(self, speaker: Callable[[str], A | None], open_source: Callable[[A], KeySource]) -> None:
+        """Start with no keys; ``open_source`` is called once for each anchor."""
+        self._sources: dict[str, KeySource] = {}
+
+        def find(issuer: str) -> tuple[str, KeySource] | None:
+            anchor = speaker(issuer)
+            if anchor is None:
+                return None
+            if anchor.name not in self._sources:
+                self._sources[anchor.name] = open_source(anchor)
+            return anchor.name, self._sources[anchor.name]
+
+        self._find = find
         self._renewed = False
         self.issued: dict[str, Issued | NoKeys] = {}
 
@@ -72,17 +111,17 @@ class KeyRing:
             return False
         self._renewed = True
         before = {name: _digest(each) for name, each in self.issued.items()}
-        for client in self._clients.values():
-            if not client.trust.refreshed:
-                client.refresh()
+        for source in self._sources.values():
+            if not source.trust.refreshed:
+                source.refresh()
         for issuer in before:
             self.issued[issuer] = self._get(issuer)
         return before != {name: _digest(each) for name, each in self.issued.items()}
 
     def close(self) -> None:
         """Close the clients' connections."""
-        for client in self._clients.values():
-            client.close()
+        for source in self._sources.values():
+            source.close()
 
     def __enter__(self) -> Self:
         return self
@@ -93,19 +132,17 @@ class KeyRing:
         self.close()
 
     def _get(self, issuer: str) -> Issued | NoKeys:
-        anchor = self._speaker(issuer)
-        if anchor is None:
+        found = self._find(issuer)
+        if found is None:
             return NoKeys(issuer=issuer, detail=f"no anchor speaks for {issuer}")
-        if anchor.name not in self._clients:
-            self._clients[anchor.name] = self._open(anchor)
-        client = self._clients[anchor.name]
+        anchor, source = found
         try:
-            keys = client.registry_keys(issuer)
+            keys = source.registry_keys(issuer)
         except VerificationError as error:
             if error.refusal.reason not in (Reason.NOT_FOUND, Reason.NO_KEYS):
                 raise
             return NoKeys(issuer=issuer, detail=error.message)
-        return Issued(keys=keys, anchor=anchor.name, trust=client.trust)
+        return Issued(keys=keys, anchor=anchor, trust=source.trust)
 
 
 def _digest(issued: Issued | NoKeys) -> object:

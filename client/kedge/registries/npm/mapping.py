@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from kedge.document import Fields, load_toml
 from kedge.errors import InputError
 from kedge.registries.npm.document import NPM
 from kedge.registries.npm.npmrc import Source
-from kedge.values import dataclass
 
 __all__ = ["Mapped", "Mappings", "Upstreams"]
 

@@ -15,11 +15,10 @@ import base64
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urlsplit
 
 from kedge.document import DocumentError
-from kedge.values import dataclass
 
 __all__ = ["DEFAULT_REGISTRY", "Registries", "Source", "parse_npmrc", "read_source"]
 

@@ -11,7 +11,7 @@ import base64
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
@@ -23,7 +23,6 @@ from kedge.state import StateRecord
 from kedge.store import Store
 from kedge.transparency import stored_log_files
 from kedge.transport import Deadline
-from kedge.values import dataclass
 from kedge.workflow import MISSING, Area, Fetch, Missing
 
 __all__ = ["Offline", "Proof", "ProofTransport"]

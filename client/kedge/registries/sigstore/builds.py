@@ -10,6 +10,7 @@ GitHub, or the workflow that signed, which is how reusable builders are named.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +19,6 @@ from kedge.errors import Reason
 from kedge.registries.sigstore.faults import Part, refuse
 from kedge.registries.sigstore.statement import Provenance, read_provenance
 from kedge.registries.sigstore.verify import LogPlace, SignedStatement
-from kedge.values import dataclass
 
 __all__ = ["Build", "read_build"]
 

@@ -13,12 +13,12 @@ Source: Sigstore protobuf-specs ``sigstore_bundle.proto``, ``sigstore_rekor.prot
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from kedge.document import Fields, load_json
 from kedge.registries.sigstore.protojson import base64_bytes, number, unix_time, without_nulls
-from kedge.values import dataclass
 
 __all__ = ["Bundle", "Entry", "Envelope", "InclusionProof", "MessageSignature", "read_entry"]
 

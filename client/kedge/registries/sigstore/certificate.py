@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,6 @@ from kedge.registries.sigstore.document import authority_id
 from kedge.registries.sigstore.faults import Part, refuse
 from kedge.registries.sigstore.trustedroot import Authority, TrustedRoot
 from kedge.registries.sigstore.usages import CERTIFICATE_LOG
-from kedge.values import dataclass
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate

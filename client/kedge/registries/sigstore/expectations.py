@@ -25,9 +25,9 @@ and never taken. The first rule that fits a package counts, so that the particul
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from kedge.document import Fields, load_toml
-from kedge.values import dataclass
 
 __all__ = ["Expectations", "NpmRule", "Publisher", "PypiRule", "normalized"]
 

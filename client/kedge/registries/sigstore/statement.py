@@ -9,10 +9,10 @@ Sources: in-toto attestation Statement v0.1 and v1; SLSA provenance v0.2 and v1;
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from kedge.document import Fields, load_json
-from kedge.values import dataclass
 
 __all__ = ["PAYLOAD_TYPE", "Provenance", "Statement", "Subject", "read_provenance"]
 

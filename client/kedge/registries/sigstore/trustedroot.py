@@ -10,12 +10,12 @@ Source: Sigstore protobuf-specs ``TrustedRoot`` in ProtoJSON (``sigstore_trustro
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from kedge.document import DocumentError, Fields, load_json
 from kedge.keys import ALGORITHMS, load_public_key
 from kedge.registries.sigstore.protojson import base64_bytes, without_nulls
-from kedge.values import dataclass
 
 __all__ = ["MEDIA_TYPES", "Authority", "Log", "TrustedRoot"]
 

@@ -15,6 +15,7 @@ docs/decisions/0014-own-bundle-verifier.md.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,6 @@ from kedge.registries.sigstore.faults import Part, reading, refuse
 from kedge.registries.sigstore.statement import PAYLOAD_TYPE, Statement
 from kedge.registries.sigstore.timestamps import check_timestamps
 from kedge.registries.sigstore.trustedroot import TrustedRoot
-from kedge.values import dataclass
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 
 from kedge.document import DocumentError
-from kedge.values import dataclass
 
 __all__ = ["read_package_manager", "set_package_manager"]
 

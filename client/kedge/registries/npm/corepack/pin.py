@@ -21,7 +21,7 @@ import json
 import tarfile
 import zlib
 from base64 import b64decode, b64encode
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -30,7 +30,6 @@ from kedge.errors import InputError, Reason, Refusal, VerificationError
 from kedge.keys import Evidence, KeySet, KeyStatus
 from kedge.registries.npm.corepack.spec import Spec
 from kedge.registries.npm.signature import SIGNATURES, verify_signature
-from kedge.values import dataclass
 
 __all__ = ["Pin", "Source", "make_pin"]
 

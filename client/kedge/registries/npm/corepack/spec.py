@@ -9,9 +9,9 @@ Source: ``config.json``, ``sources/specUtils.ts`` and ``sources/corepackUtils.ts
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from kedge.document import DocumentError
-from kedge.values import dataclass
 
 __all__ = ["Spec"]
 
