@@ -15,7 +15,7 @@ from urllib3.exceptions import (
     ProtocolError,
     ProxyError,
     SSLError,
-    TimeoutError,  # noqa: A004 urllib3's own
+    TimeoutError as HTTPTimeoutError,
 )
 
 from kedge.errors import FetchError, Reason, Refusal, VerificationError
@@ -39,7 +39,7 @@ def explain(url: str, error: HTTPError, attempts: int, idle_s: float) -> FetchEr
         (SSLError, f"TLS fails: {_innermost(cause)}", "check this machine's clock and certificate authorities"),
         (ProxyError, f"the proxy fails: {_innermost(cause)}", "check https_proxy, http_proxy and no_proxy"),
         (NewConnectionError, f"cannot connect: {_innermost(cause)}", "check the address and the network"),
-        (TimeoutError, f"the server does not answer for {idle_s:g} seconds", "try again later, or another mirror"),
+        (HTTPTimeoutError, f"the server does not answer for {idle_s:g} seconds", "try again later, or another mirror"),
         (DecodeError, f"the answer cannot be decoded: {_innermost(cause)}", "the server or a proxy is at fault"),
         (ProtocolError, f"the connection breaks off: {_innermost(cause)}", "try again, or another mirror"),
     ):
