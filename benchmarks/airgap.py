@@ -32,13 +32,13 @@ from statistics import median
 from airgap_repository import Made
 from report import Goal, publish_figures
 
-from kedge.anchor import Anchor, add
-from kedge.bundle.packing import read_manifest
-from kedge.carry import make_bundle, read_receiver
-from kedge.client import TrustClient
-from kedge.clock import FixedClock
-from kedge.store import Store
-from kedge.transport import Mirror
+from kedge.client.anchor import Anchor, add_anchor
+from kedge.client.client import TrustClient
+from kedge.client.settings import FixedClock
+from kedge.client.store import Store
+from kedge.mirror.bundle import make_bundle, read_receiver
+from kedge.transport.bundle_format import read_manifest
+from kedge.transport.mirror import Mirror
 
 HERE = Path(__file__).resolve().parent
 VECTORS = HERE.parent.parent / "shared" / "vectors.zip"
@@ -166,7 +166,7 @@ def _anchor(folder: Path, made: Made, *, url: str | None = None) -> Anchor:
         registries=(NPM,),
         refresh_after=timedelta(days=1),
     )
-    add(anchor, folder / "config")
+    add_anchor(anchor, folder / "config")
     return anchor
 
 

@@ -36,18 +36,16 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import TargetFile, Targets
 from witness_log import WitnessService
 
-from kedge import Anchor, Mirror, TrustClient
-from kedge.anchor import Transparency
-from kedge.keylog.checkpoint import check_checkpoint, write_body
-from kedge.keylog.leaf import RoleLeaf
-from kedge.keylog.note import Note, NoteSignature
-from kedge.keylog.policy import LogPolicy
-from kedge.keylog.proof import LogProof
-from kedge.keylog.replay import check_complete, replay
-from kedge.keylog.tree import TILE_WIDTH, check_inclusion, split_entries
-from kedge.metadata import parse
-from kedge_repo.logbook import LogBook, RoleVersion, missing_entries
-from kedge_repo.logwriter import verifier_key
+from kedge.client.anchor import Anchor, Transparency
+from kedge.client.client import TrustClient
+from kedge.client.keylog.entries import RoleLeaf, check_complete, replay
+from kedge.tlog.checkpoint import LogProof, check_checkpoint, write_body
+from kedge.tlog.note import Note, NoteSignature
+from kedge.tlog.policy import LogPolicy
+from kedge.tlog.tree import TILE_WIDTH, check_inclusion, split_entries
+from kedge.transport.mirror import Mirror
+from kedge.tuf.metadata import parse
+from kedge_repo.publish.log_writer import LogBook, RoleVersion, missing_entries, verifier_key
 
 HERE = Path(__file__).resolve().parent
 ORIGIN = "keys.example/log"

@@ -35,18 +35,18 @@ from statistics import median
 
 from securesystemslib.signer import CryptoSigner
 
-from kedge.registries.pub.document import listing_path
-from kedge_repo.bins import bit_length_for
-from kedge_repo.collect import sign_event
-from kedge_repo.found import Charter, found_repository
-from kedge_repo.maintain import change, merge_event
-from kedge_repo.online import sign_online
-from kedge_repo.plan import delegate
-from kedge_repo.policy import BinsPolicy, Content, DelegationPolicy
-from kedge_repo.publickey import to_pem
+from kedge.registries.pub.registry import listing_path
+from kedge_repo.bins.store import bit_length_for
+from kedge_repo.events.changes import change, merge_event
+from kedge_repo.events.init import Charter, found_repository
+from kedge_repo.events.plan_roles import plan_delegation
+from kedge_repo.events.pub import gather, into_bins
+from kedge_repo.events.signatures import sign_event
 from kedge_repo.publish.files import collect_files
-from kedge_repo.pubsync import gather, into_bins
-from kedge_repo.workspace import Workspace
+from kedge_repo.publish.online import sign_online
+from kedge_repo.workspace.policy import BinsPolicy, Content, DelegationPolicy
+from kedge_repo.workspace.public_key import to_pem
+from kedge_repo.workspace.workspace import Workspace
 
 HERE = Path(__file__).resolve().parent
 REGISTRY, ROLE = "pub/pub.dev", "pub.dev"
@@ -115,7 +115,7 @@ def make(place: Path, packages: int) -> Made:
     found_repository(workspace.root, charter, now=now)
     sign_event(workspace, holder)
     merge_event(workspace)
-    change(workspace, lambda view: delegate(view, delegation(packages)), now=now)
+    change(workspace, lambda view: plan_delegation(view, delegation(packages)), now=now)
     sign_event(workspace, holder)
     merge_event(workspace)
     begun = time.perf_counter()

@@ -253,12 +253,10 @@ def measure_verifying(signatures: int, runs: int) -> list[Verifying]:
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
     from cryptography.hazmat.primitives.hashes import SHA256
 
-    from kedge.registries.npm import NPM, verify_signature
-    from kedge.registries.npm.integrity import parse_sri
-    from kedge.registries.npm.judge import judge
-    from kedge.registries.npm.locked import LockedPackage
+    from kedge.registries.npm.judge import Outcome, Policy, judge_package, verify_signature
+    from kedge.registries.npm.locked import LockedPackage, parse_sri
     from kedge.registries.npm.packument import Served, ServedSignature
-    from kedge.registries.npm.verdict import Outcome, Policy
+    from kedge.registries.npm.registry import NPM
 
     issuer, cores = Issuer(), os.cpu_count() or 1
     keys = NPM().parse(key_document(issuer), registry=UPSTREAM, custom=None, now=datetime.now(UTC))
@@ -279,7 +277,7 @@ def measure_verifying(signatures: int, runs: int) -> list[Verifying]:
         verify_signature(keys, item[2], "1.0.0", item[3], keyid=issuer.keyid, signature=item[4])
 
     def judged(item: Any) -> None:
-        assert judge(item[5], item[6], [keys], policy).outcome is Outcome.VERIFIED
+        assert judge_package(item[5], item[6], [keys], policy).outcome is Outcome.VERIFIED
 
     ways: dict[str, Callable[[Any], None]] = {"bare": bare, "verify_signature": function, "judge": judged}
     taken: dict[str, list[float]] = {what: [] for what in ways}

@@ -34,9 +34,9 @@ sys.path.insert(0, str(REPOSITORY / "tests"))
 from sigstore.models import Bundle as SigstoreBundle  # noqa: E402
 from sigstore.verify import Verifier, policy  # noqa: E402
 
-from kedge.registries.sigstore import Sigstore  # noqa: E402
 from kedge.registries.sigstore.bundle import Bundle  # noqa: E402
 from kedge.registries.sigstore.reference import trusted_root  # noqa: E402
+from kedge.registries.sigstore.registry import Sigstore  # noqa: E402
 from kedge.registries.sigstore.verify import BundleVerifier  # noqa: E402
 from support.attested import RealAttestations, SigstoreInstance, provenance  # noqa: E402
 

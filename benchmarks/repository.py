@@ -203,7 +203,9 @@ def _bare(place: str) -> dict[str, Any]:
 
 
 def _build_step(place: str) -> dict[str, Any]:
-    from kedge_repo.bins import BinStore, read_lines, update_bins
+    from kedge_repo.bins.lines import read_lines
+    from kedge_repo.bins.store import BinStore
+    from kedge_repo.bins.update import update_bins
 
     binned = _repository(Path(place))
     signer = [binned.signers["ci"]]
@@ -222,7 +224,7 @@ def _build_step(place: str) -> dict[str, Any]:
 
 
 def _table_step(place: str) -> dict[str, Any]:
-    from kedge_repo.bins import BinStore
+    from kedge_repo.bins.store import BinStore
 
     binned = _reopened(Path(place))
     binned.online()
@@ -242,8 +244,9 @@ def _table_step(place: str) -> dict[str, Any]:
 
 
 def _releases_step(place: str) -> dict[str, Any]:
-    from kedge_repo.bins import BinTarget, in_batches, update_bins
-    from kedge_repo.publish.directory import publish
+    from kedge_repo.bins.lines import BinTarget, in_batches
+    from kedge_repo.bins.update import update_bins
+    from kedge_repo.publish.publish import publish_workspace
 
     binned = _reopened(Path(place))
     public = Path(place) / "public"
@@ -253,7 +256,7 @@ def _releases_step(place: str) -> dict[str, Any]:
         targets = [_release(next(numbers)) for _ in range(count)]
         update_bins(binned.workspace, ROLE, in_batches(targets), [binned.signers["ci"]], now=NOW)
         binned.online()
-        (done,) = publish(binned.workspace, public, now=NOW)
+        (done,) = publish_workspace(binned.workspace, public, now=NOW)
         return done.written
 
     def _release(number: int) -> BinTarget:
@@ -261,7 +264,7 @@ def _releases_step(place: str) -> dict[str, Any]:
         return BinTarget(path=f"packages/00/00/new-{number}/new.tar.gz", length=number, sha256=digest)
 
     binned.online()
-    first = _timed(lambda: publish(binned.workspace, public, now=NOW))
+    first = _timed(lambda: publish_workspace(binned.workspace, public, now=NOW))
     times, worked, files = [], [], 0
     for _ in range(5):
         begun, before = time.perf_counter(), time.process_time()
@@ -279,11 +282,12 @@ def _releases_step(place: str) -> dict[str, Any]:
 
 
 def _lookups_step(place: str) -> dict[str, Any]:
-    from kedge import workflow
-    from kedge.anchor import Anchor
-    from kedge.client import TrustClient
-    from kedge.transport import Mirror, open_mirrors
-    from kedge_repo.bins.bucket import bin_number
+    from kedge.client.anchor import Anchor
+    from kedge.client.client import TrustClient
+    from kedge.transport.mirror import Mirror
+    from kedge.transport.open import open_mirrors
+    from kedge.tuf import workflow
+    from kedge_repo.bins.update import bin_number
 
     public = Path(place) / "public"
     paths = [line.split()[0].decode() for line in _every(Path(place) / "lines", MILLION // LOOKUPS)]
@@ -311,8 +315,8 @@ def _large_role_step() -> dict[str, Any]:
     from securesystemslib.signer import CryptoSigner
     from tuf.api.metadata import Metadata, Role, Root, Targets
 
-    from kedge.metadata import parse, require_threshold
-    from kedge_repo.bins.binfile import bin_payload, with_signatures
+    from kedge.tuf.metadata import parse, require_threshold
+    from kedge_repo.bins.store import bin_payload, with_signatures
 
     signer = CryptoSigner.generate_ed25519()
     keyid = signer.public_key.keyid
@@ -379,7 +383,7 @@ def _count(place: Path) -> int:
 
 
 def _bits(targets: int) -> int:
-    from kedge_repo.bins import bit_length_for
+    from kedge_repo.bins.store import bit_length_for
 
     return bit_length_for(targets)
 

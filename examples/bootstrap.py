@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 
 from install import download, unpack
-from kedge import KedgeError, TrustClient
+from kedge.client.client import TrustClient
+from kedge.errors import KedgeError
 
 REGISTRY = os.environ.get("KEDGE_EXAMPLE_REGISTRY", "https://registry.npmjs.org")
 SIGNER = os.environ.get("KEDGE_EXAMPLE_SIGNER", "registry.npmjs.org")

@@ -16,8 +16,10 @@ from pathlib import Path
 from urllib.parse import quote
 from urllib.request import urlopen
 
-from kedge import KedgeError, KeySet, TrustClient, VerificationError
-from kedge.registries.npm import verify_signature
+from kedge.client.client import TrustClient
+from kedge.errors import KedgeError, VerificationError
+from kedge.registries.keys import KeySet
+from kedge.registries.npm.judge import verify_signature
 
 MAX_BYTES = 200 << 20
 

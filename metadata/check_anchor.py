@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from kedge import checks
-from kedge.document import format_time, parse_time
+from kedge.documents import format_time, parse_time
 from kedge.errors import KedgeError
+from kedge.tuf import checks
 
 ANCHORS = Path(__file__).resolve().parent / "anchors"
 LEAST_DAYS = 60

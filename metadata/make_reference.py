@@ -23,15 +23,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from securesystemslib.signer import CryptoSigner
 
-from kedge_repo import plan
-from kedge_repo.catalogue import CatalogueEntry, catalogue_entry
-from kedge_repo.collect import sign_event
-from kedge_repo.found import Charter, Delegate, Expiry, found_repository
-from kedge_repo.maintain import change, merge_event
-from kedge_repo.online import sign_online
-from kedge_repo.publickey import parse_public_key
-from kedge_repo.publish.directory import publish
-from kedge_repo.workspace import Workspace
+from kedge_repo.events.changes import change, merge_event
+from kedge_repo.events.init import Charter, Delegate, Expiry, found_repository
+from kedge_repo.events.plan import add_target
+from kedge_repo.events.plan_keys import rotate_key
+from kedge_repo.events.signatures import sign_event
+from kedge_repo.publish.online import sign_online
+from kedge_repo.publish.publish import publish_workspace
+from kedge_repo.workspace.catalogue import CatalogueEntry, catalogue_entry
+from kedge_repo.workspace.public_key import parse_public_key
+from kedge_repo.workspace.workspace import Workspace
 
 REGISTRY = "registry.npmjs.org"
 NEW_KEYID = "SHA256:DhQ8wR5APBvFHLF/+Tc+AYvPOdTpcIDqOhxsBHRwC7U"
@@ -62,7 +63,7 @@ def main(folder: Path) -> None:
         _replace_keys(workspace, entry.target_bytes, "npm rotates its key", now)
         _finish(workspace, folder, keys, ("npm",), now)
         rotated = parse_public_key(keys["carol-2"].pem)
-        change(workspace, lambda view: plan.rotate_key(view, "carol", rotated), now=now, reason="carol has a new key")
+        change(workspace, lambda view: rotate_key(view, "carol", rotated), now=now, reason="carol has a new key")
         _finish(workspace, folder, keys, ("alice", "bob", "carol-2"), now)
 
 
@@ -90,7 +91,7 @@ def _before_the_rotation(entry: CatalogueEntry) -> bytes:
 
 def _replace_keys(workspace: Workspace, document: bytes, reason: str, now: datetime) -> None:
     path = f"{REGISTRY}/keys.json"
-    change(workspace, lambda view: plan.add_target(view, path, document), now=now, reason=reason)
+    change(workspace, lambda view: add_target(view, path, document), now=now, reason=reason)
 
 
 def _finish(workspace: Workspace, folder: Path, keys: dict[str, Key], signing: Iterable[str], now: datetime) -> None:
@@ -98,7 +99,7 @@ def _finish(workspace: Workspace, folder: Path, keys: dict[str, Key], signing: I
         sign_event(workspace, keys[name].signer)
     merge_event(workspace)
     sign_online(workspace, [keys["ci"].signer], now=now)
-    publish(workspace, folder, now=now)
+    publish_workspace(workspace, folder, now=now)
 
 
 def _new_key(name: str) -> Key:

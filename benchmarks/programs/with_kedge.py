@@ -11,7 +11,9 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from kedge import Anchor, Mirror, TrustClient
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
+from kedge.transport.mirror import Mirror
 
 
 def get(url: str, cache: Path, root: bytes, target: str) -> bytes:

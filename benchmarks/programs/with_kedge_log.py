@@ -6,8 +6,9 @@ FOLDER holds root.json, the initial root, policy, the log policy that is pinned,
 import sys
 from pathlib import Path
 
-from kedge import Anchor, Mirror, TrustClient
-from kedge.anchor import Transparency
+from kedge.client.anchor import Anchor, Transparency
+from kedge.client.client import TrustClient
+from kedge.transport.mirror import Mirror
 
 url, folder, mode = sys.argv[1], Path(sys.argv[2]), Transparency(sys.argv[3])
 anchor = Anchor(

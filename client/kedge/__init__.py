@@ -21,12 +21,11 @@ from typing import TYPE_CHECKING, Any
 from kedge._version import __version__
 
 if TYPE_CHECKING:
-    from kedge.anchor import Anchor
-    from kedge.client import TrustClient
+    from kedge.client import Anchor, TrustClient
     from kedge.errors import ExpiredError, FetchError, InputError, KedgeError, StoreError, VerificationError
-    from kedge.keys import Evidence, KeySet, RegistryKey
+    from kedge.registries import Evidence, KeySet, RegistryKey
     from kedge.transport import Mirror
-    from kedge.trust import Trust
+    from kedge.tuf import Trust
 
 __all__ = [
     "Anchor",
@@ -46,13 +45,13 @@ __all__ = [
 ]
 
 _HOME = {
-    "Anchor": "kedge.anchor",
-    "Evidence": "kedge.keys",
-    "KeySet": "kedge.keys",
+    "Anchor": "kedge.client.anchor",
+    "Evidence": "kedge.registries.keys",
+    "KeySet": "kedge.registries.keys",
     "Mirror": "kedge.transport",
-    "RegistryKey": "kedge.keys",
-    "Trust": "kedge.trust",
-    "TrustClient": "kedge.client",
+    "RegistryKey": "kedge.registries.keys",
+    "Trust": "kedge.tuf.trust",
+    "TrustClient": "kedge.client.client",
 }
 
 

@@ -12,7 +12,7 @@ _EXTRA = ("typer", "tomlkit")
 def main() -> int:
     """Run the command line on this process's arguments, and return its exit status."""
     try:
-        from kedge._cli.app import run
+        from kedge._cli import run
 
         return run(sys.argv[1:])
     except ModuleNotFoundError as error:

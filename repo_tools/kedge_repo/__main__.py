@@ -12,7 +12,7 @@ _EXTRA = frozenset({"typer", "tomlkit"})
 def main() -> int:
     """Run ``kedge-repo`` with this process's arguments; the result is the exit code."""
     try:
-        from kedge_repo._cli.app import run
+        from kedge_repo._cli import run
     except ModuleNotFoundError as missing:
         if missing.name not in _EXTRA:
             raise

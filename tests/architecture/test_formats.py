@@ -21,29 +21,28 @@ from tuf.api.metadata import Targets
 
 from architecture import schemas
 from architecture.mutations import mutations
-from kedge import session
-from kedge.anchor import Anchor
-from kedge.bundle.manifest import Manifest
-from kedge.config import Config
-from kedge.document import DocumentError
-from kedge.keylog.view import View
-from kedge.lockfile import Lock
-from kedge.memory import read_record
-from kedge.monitor import Expectation, read_seen
-from kedge.registries.hex import Hex
-from kedge.registries.npm import NPM
-from kedge.registries.pub.document import read_source
+from kedge.audit.monitor import Expectation, read_seen
+from kedge.client import session
+from kedge.client.anchor import Anchor
+from kedge.client.keylog.follow import View
+from kedge.client.lockfile import Lock
+from kedge.client.settings import Config
+from kedge.documents import DocumentError
+from kedge.mirror.folder import MirrorRecord
+from kedge.registries.hex.registry import Hex
+from kedge.registries.last_seen import read_record
+from kedge.registries.npm.registry import NPM
 from kedge.registries.pub.listing import read_listing
-from kedge.state import StateRecord
-from kedge.sync.folder import MirrorRecord
-from kedge_repo.bins import BinIndex
-from kedge_repo.catalogue import CatalogueEntry
-from kedge_repo.event import EventIndex
-from kedge_repo.handin import HandIn
-from kedge_repo.payload import Payload
-from kedge_repo.policy import Policy
-from kedge_repo.request import Request, Response, TargetChange
-from kedge_repo.signinglog import Signing
+from kedge.registries.pub.registry import read_source
+from kedge.transport.bundle_format import Manifest
+from kedge.tuf.state import StateRecord
+from kedge_repo.bins.store import BinIndex
+from kedge_repo.events.event import EventIndex, Signing
+from kedge_repo.events.hand_in import HandIn
+from kedge_repo.signing.request import Request, Response, TargetChange
+from kedge_repo.workspace.catalogue import CatalogueEntry
+from kedge_repo.workspace.metadata import Payload
+from kedge_repo.workspace.policy import Policy
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 REFERENCE = REPOSITORY / "docs" / "reference" / "formats.md"

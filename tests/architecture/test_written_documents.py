@@ -19,12 +19,12 @@ import pytest
 
 from architecture import schemas
 from interop.ceremony import NPM, Maintained
-from kedge_repo import plan
-from kedge_repo.collect import export_request, own_request
-from kedge_repo.handin import HandIn, Wished, prepare, read_published
-from kedge_repo.keyholder import TrustedRoot, sign_request, verify_request
-from kedge_repo.maintain import change
-from kedge_repo.signinglog import Signing
+from kedge_repo.events.changes import change
+from kedge_repo.events.event import Signing
+from kedge_repo.events.hand_in import HandIn, Wished, prepare, read_published
+from kedge_repo.events.plan import add_target, remove_target
+from kedge_repo.events.signatures import export_request, own_request
+from kedge_repo.signing.keyholder import TrustedRoot, sign_request, verify_request
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -38,8 +38,8 @@ def maintained(tmp_path_factory: pytest.TempPathFactory) -> Maintained:
     """A published repository with a signing event open for the next change."""
     now = datetime.now(UTC).replace(microsecond=0)
     made = Maintained(tmp_path_factory.mktemp("repository"), now=now)
-    change(made.workspace, lambda view: plan.add_target(view, f"{NPM}/more.json", b"{}"), now=now, reason="more")
-    change(made.workspace, lambda view: plan.remove_target(view, f"{NPM}/keys.json"), now=now)
+    change(made.workspace, lambda view: add_target(view, f"{NPM}/more.json", b"{}"), now=now, reason="more")
+    change(made.workspace, lambda view: remove_target(view, f"{NPM}/keys.json"), now=now)
     return made
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from kedge.bundle.packing import DICTIONARY, Carried, pack, unpack
-from kedge.carry import TakenIn
 from kedge.errors import ExpiredError, KedgeError, Reason, StoreError, VerificationError
+from kedge.mirror.bundle import TakenIn
+from kedge.transport.bundle_format import DICTIONARY, Carried, pack, unpack
 from support.gap import Gap
 from support.world import KEYS, World
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from kedge import anchor as anchors
-from kedge.anchor import Anchor
-from kedge.transport import Mirror
+from kedge.client import anchor as anchors
+from kedge.client.anchor import Anchor
+from kedge.transport.mirror import Mirror
 from support.server import (
     Behaviour,
     HostileServer,
@@ -60,7 +60,7 @@ class Command:
             mirrors=(Mirror(url=mirror, **options),),
             registries=("registry.example",),
         )
-        anchors.add(made, self.folder / "config")
+        anchors.add_anchor(made, self.folder / "config")
 
     def refresh(self) -> dict[str, Any]:
         done = self("refresh", "--anchor", "test", "--json")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from kedge.client import TrustClient
+from kedge.client.client import TrustClient
 from kedge.errors import FetchError, Reason, VerificationError
-from kedge.transport import Mirror
 from kedge.transport.http import HttpLimits, HttpTransport
+from kedge.transport.mirror import Mirror
 from support.certificates import server_certificate
 from support.server import (
     Behaviour,

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from kedge import TrustClient
+from kedge.client.client import TrustClient
+from kedge.client.lockfile import LOCK_FILE, Lock, find_lock, read_lock
 from kedge.errors import ExitCode, ExpiredError, InputError, Reason, VerificationError
-from kedge.lockfile import FILE, Lock, find_lock, read_lock
-from kedge.state import Floors, OnlineFloor
+from kedge.tuf.state import Floors, OnlineFloor
 from support.simulator import RepositorySimulator
 from support.world import KEYS, MemoryTransport, World
 
@@ -26,7 +26,7 @@ def locked(world: World, old_mirror: MemoryTransport, tmp_path: Path) -> tuple[W
     """A world, and the lock that a project committed when everything was up to date; the state is another machine's."""
     assert old_mirror.repo.files  # made before time passes
     world.tomorrow(hours=2)
-    path = tmp_path / FILE
+    path = tmp_path / LOCK_FILE
     path.write_bytes(Lock(anchors={"test": world.client().lock()}).to_bytes())
     world.folder = tmp_path / "fresh"
     return world, path
@@ -149,19 +149,19 @@ def test_a24_the_lock_is_looked_for_up_to_the_repositorys_top_and_no_higher(tmp_
     project = tmp_path / "work" / "project"
     inner = project / "a" / "b"
     inner.mkdir(parents=True)
-    (tmp_path / "work" / FILE).write_text("planted above the top")
+    (tmp_path / "work" / LOCK_FILE).write_text("planted above the top")
     (project / ".git").mkdir()
     assert find_lock(inner) == (None, ())
-    (project / FILE).write_text("{}")
-    assert find_lock(inner) == (project / FILE, ())
+    (project / LOCK_FILE).write_text("{}")
+    assert find_lock(inner) == (project / LOCK_FILE, ())
 
 
 def test_a24_outside_of_a_repository_only_the_working_folder_counts(tmp_path: Path) -> None:
     inner = tmp_path / "a"
     inner.mkdir()
-    (tmp_path / FILE).write_text("planted")
+    (tmp_path / LOCK_FILE).write_text("planted")
     assert find_lock(inner) == (None, ())
-    assert find_lock(tmp_path)[0] == tmp_path / FILE
+    assert find_lock(tmp_path)[0] == tmp_path / LOCK_FILE
 
 
 @pytest.mark.parametrize("what", ["folder", "file"])
@@ -170,7 +170,7 @@ def test_a24_a_lock_of_another_owner_is_passed_over_and_named(tmp_path: Path, wh
         pytest.skip("only root can give a file to somebody else")
     project = tmp_path / "project"
     (project / ".git").mkdir(parents=True)
-    path = project / FILE
+    path = project / LOCK_FILE
     path.write_text("{}")
     os.chown(project if what == "folder" else path, 65534, 65534)
     assert find_lock(project) == (None, (f"{path}: ignored, it belongs to another user or is a link",))
@@ -179,7 +179,7 @@ def test_a24_a_lock_of_another_owner_is_passed_over_and_named(tmp_path: Path, wh
 def test_a24_a_link_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     (tmp_path / "other.lock").write_text("{}")
-    (tmp_path / FILE).symlink_to("other.lock")
+    (tmp_path / LOCK_FILE).symlink_to("other.lock")
     found, passed_over = find_lock(tmp_path)
     assert found is None
     assert len(passed_over) == 1
@@ -200,7 +200,7 @@ def test_merging_two_locks_takes_the_higher_floor_of_each(locked: tuple[World, P
 
 
 def test_a_lock_that_cannot_be_read_names_the_file_and_the_place(tmp_path: Path) -> None:
-    path = tmp_path / FILE
+    path = tmp_path / LOCK_FILE
     path.write_text('{"format": "kedge.lock/1", "anchors": {"a": {"root": "x"}}}')
     with pytest.raises(InputError, match=r"kedge\.lock: anchors\.a\.initial_root: is missing"):
         read_lock(path)

@@ -11,7 +11,7 @@ import pytest
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from kedge.errors import ExpiredError, FetchError, Reason
-from kedge.workflow import Limits
+from kedge.tuf.steps import Limits
 from support.simulator import new_signers
 from support.world import KEYS, NOW, World
 

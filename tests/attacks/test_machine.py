@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from securesystemslib.signer import CryptoSigner
 
-from kedge.document import format_time
+from kedge.documents import format_time
 from support.simulator import RepositorySimulator
 from support.world import KEYS, NOW, World
 
@@ -153,7 +153,8 @@ def fault_after_kill(machine: Machine, state: Path, before: int, offline: Path) 
 
 def in_process(machine: Machine, state: Path, repository: Path) -> dict[str, Any]:
     from kedge.errors import KedgeError
-    from kedge.transport import Mirror, open_mirror
+    from kedge.transport.mirror import Mirror
+    from kedge.transport.open import open_mirror
 
     machine.world.folder = state
     try:

@@ -17,15 +17,15 @@ from pathlib import Path
 import pytest
 from securesystemslib.signer import CryptoSigner
 
-from kedge.anchor import Anchor
-from kedge.client import TrustClient
-from kedge.document import format_time
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
+from kedge.documents import format_time
 from kedge.errors import VerificationError
-from kedge.transport import Mirror
-from kedge_repo.online import sign_online
-from kedge_repo.publickey import to_pem
-from kedge_repo.publish.directory import publish
-from kedge_repo.rehearse.stage import push_ahead
+from kedge.transport.mirror import Mirror
+from kedge_repo.audit.rehearse import push_ahead
+from kedge_repo.publish.online import sign_online
+from kedge_repo.publish.publish import publish_workspace
+from kedge_repo.workspace.public_key import to_pem
 from repo_tools.ceremony import NPM, Ceremony, contents
 
 HAND_IN = f"""
@@ -42,7 +42,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Ceremony:
     made = Ceremony(tmp_path_factory.mktemp("maintainers"), now=datetime.now(UTC)).ready()
     policy = made.workspace.root / "kedge-repo.toml"
     policy.write_text(policy.read_text().replace("\n[[destination]]", f"{HAND_IN}\n[[destination]]"))
-    publish(made.workspace, made.folder / "public", now=made.now)
+    publish_workspace(made.workspace, made.folder / "public", now=made.now)
     return made
 
 
@@ -115,7 +115,7 @@ def test_d6_a_lost_root_key_and_a_stolen_online_key_are_recovered_from(ceremony:
     made.sign("bob", "carol")
     assert run(made, "event", "merge", "-w", "workspace").returncode == 0
     sign_online(made.workspace, [new], now=made.now)
-    publish(made.workspace, public, now=made.now)
+    publish_workspace(made.workspace, public, now=made.now)
     assert seen() == (2, 2)
     push_ahead(public, {"timestamp": [made.signers["ci"]]})
     with pytest.raises(VerificationError, match="signed by 0 of the 1 key"):

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from kedge.errors import FetchError, Reason
-from kedge.transport import Deadline
+from kedge.transport.mirror import Deadline
 from kedge.transport.mirrors import MirrorsTransport
-from kedge.workflow import Fetch, Missing
+from kedge.tuf.steps import Fetch, Missing
 from support.world import KEYS, MemoryTransport, World
 
 HUGE = 2**31

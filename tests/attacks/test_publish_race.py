@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from kedge.errors import Reason
-from kedge.transport import Deadline
-from kedge.workflow import Fetch, Limits, Missing
+from kedge.transport.mirror import Deadline
+from kedge.tuf.steps import Fetch, Limits, Missing
 from support.world import World
 
 

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from kedge import Anchor, Mirror, TrustClient
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
+from kedge.client.lockfile import LockedAnchor
 from kedge.errors import FetchError, Reason, VerificationError
-from kedge.lockfile import LockedAnchor
-from kedge.state import Floors, OnlineFloor
-from kedge.steps import MISSING, Area, Fetch, Missing
-from kedge.transport import Deadline
 from kedge.transport.directory import DirectoryTransport
+from kedge.transport.mirror import Deadline, Mirror
 from kedge.transport.mirrors import MirrorsTransport
+from kedge.tuf.state import Floors, OnlineFloor
+from kedge.tuf.steps import MISSING, Area, Fetch, Missing
 from support.clock import SettableClock
 from support.world import KEYS, NOW, MemoryTransport, World
 
@@ -167,7 +168,7 @@ def test_a11_floors_from_before_a_recovery_do_not_void_those_after_it() -> None:
 
 
 def test_a_length_that_is_signed_does_not_lift_the_limit(world: World) -> None:
-    from kedge.workflow import Limits
+    from kedge.tuf.steps import Limits
 
     with pytest.raises(VerificationError) as caught:
         world.client(limits=Limits(snapshot_bytes=100)).refresh()

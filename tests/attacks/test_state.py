@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from kedge.errors import FetchError, KedgeError, Reason, StoreError, VerificationError
-from kedge.transport import Deadline
-from kedge.workflow import Fetch, Missing
+from kedge.transport.mirror import Deadline
+from kedge.tuf.steps import Fetch, Missing
 from support.simulator import RepositorySimulator
 from support.world import KEYS, NOW, World
 

@@ -130,7 +130,7 @@ def test_a23_a_root_that_replaces_the_timestamp_key_drops_the_floor_of_time(worl
 
 
 def test_a_time_asked_for_is_marked_and_commits_nothing(world: World) -> None:
-    from kedge.client import TrustClient
+    from kedge.client.client import TrustClient
 
     asked = NOW + timedelta(hours=2)
     client = TrustClient(world.anchor(), state=world.folder, transport=world.mirror, clock=world.clock, as_of=asked)

@@ -12,12 +12,11 @@ import pytest
 from cli.conftest import World
 from cli.shell import Shell
 from conftest import Require
-from kedge import anchor as anchors
-from kedge.anchor import Anchor
-from kedge.bundle.frames import to_frames
-from kedge.carry import make_bundle
-from kedge.client import TrustClient
-from kedge.transport import Mirror
+from kedge.client import anchor as anchors
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
+from kedge.mirror.bundle import make_bundle, to_frames
+from kedge.transport.mirror import Mirror
 
 
 def add_anchor(shell: Shell, world: World, mirror: Path, *, name: str = "repo", metadata: str = "metadata") -> None:
@@ -28,7 +27,7 @@ def add_anchor(shell: Shell, world: World, mirror: Path, *, name: str = "repo", 
         mirrors=(Mirror(url=str(mirror), metadata=metadata),),
         registries=("registry.example",),
     )
-    anchors.add(anchor, shell.config)
+    anchors.add_anchor(anchor, shell.config)
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def inside(tmp_path: Path, world: World) -> Shell:
 @pytest.fixture
 def bundle(world: World, inside: Shell) -> Path:
     """A bundle that was made outside and carried in."""
-    anchor = anchors.load("repo", world.shell.config)
+    anchor = anchors.load_anchor("repo", world.shell.config)
     path = inside.folder / "out.kedge"
     with TrustClient(anchor, state=world.shell.state / "repo") as client:
         path.write_bytes(make_bundle(client, ["registry.example/keys.json"]))

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 from tuf.ngclient import Updater, UpdaterConfig
 
-from kedge_repo.demo import facts
-from kedge_repo.demo.mirror import LoopbackMirror
-from kedge_repo.demo.report import Act, Line, Report
+from kedge_repo.demo import story as facts
+from kedge_repo.demo.story import Act, Line, LoopbackMirror, Report
 
 COMMAND = [sys.executable, "-m", "kedge", "demo"]
 LIES = ("rollback", "freeze", "changed target", "mixed snapshots", "a new root, signed with alice's stolen key alone")

@@ -11,8 +11,8 @@ import pytest
 
 from cli.conftest import World
 from cli.shell import Shell
-from kedge.diagnosis import Machine, diagnose
-from kedge.findings import Finding
+from kedge.audit.doctor import Machine, diagnose
+from kedge.registries.registry import Finding
 from support.clock import SettableClock
 
 

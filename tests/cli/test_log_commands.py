@@ -16,8 +16,8 @@ from witness_log import WitnessService
 
 from architecture import schemas
 from cli.shell import Shell
-from kedge_repo.plan import add_target
-from kedge_repo.signers import Algorithm, KeyProtection, new_key
+from kedge_repo.events.plan import add_target
+from kedge_repo.signing.signers.keyfile import Algorithm, KeyProtection, new_key
 from repo_tools.ceremony import NPM, Ceremony
 from support.witness import serving
 

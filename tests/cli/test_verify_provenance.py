@@ -13,7 +13,7 @@ import pytest
 from architecture import schemas
 from cli.conftest import World
 from cli.shell import Done
-from kedge.registries.npm.integrity import parse_sri
+from kedge.registries.npm.locked import parse_sri
 from support.attested import SigstoreInstance, provenance, publish_statement
 from support.packages import PackageRegistry, SigningKey, archive_of, integrity_of, lockfile
 from support.server import HostileServer

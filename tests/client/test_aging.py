@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from kedge.aging import AgeBasis
-from kedge.anchor import Anchor
-from kedge.document import DocumentError
+from kedge.client.anchor import Anchor
+from kedge.documents import DocumentError
 from kedge.errors import ExpiredError
-from kedge.state import StateRecord
+from kedge.tuf.state import StateRecord
+from kedge.tuf.trust import AgeBasis
 from support.gap import Gap
 from support.world import KEYS, NOW, World
 

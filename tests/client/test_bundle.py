@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from kedge.anchor import Anchor
-from kedge.bundle.packing import DICTIONARY, Carried, pack, read_manifest, unpack
-from kedge.carry import default_targets, make_bundle, read_receiver, take_in
-from kedge.census import every_role, every_target
-from kedge.client import TrustClient
-from kedge.clock import FixedClock
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
+from kedge.client.settings import FixedClock
+from kedge.client.store import Store
 from kedge.errors import InputError, StoreError
-from kedge.store import Store
-from kedge.transport import Mirror
+from kedge.mirror.bundle import default_targets, make_bundle, read_receiver, take_in
+from kedge.transport.bundle_format import DICTIONARY, Carried, pack, read_manifest, unpack
+from kedge.transport.mirror import Mirror
+from kedge.tuf.walk import every_role, every_target
 from support.gap import Gap
 from support.world import KEYS, World
 
@@ -194,7 +194,7 @@ def test_an_anchor_without_registries_says_that_something_must_be_named(gap: Gap
 
 def test_a_file_too_large_for_a_bundle_is_said(gap: Gap, monkeypatch: pytest.MonkeyPatch) -> None:
     summary = unpack(gap.bundle().read_bytes()).manifest.summary
-    monkeypatch.setattr("kedge.bundle.packing.MAX_PAYLOAD_BYTES", 100)
+    monkeypatch.setattr("kedge.transport.bundle_format.MAX_PAYLOAD_BYTES", 100)
     with pytest.raises(StoreError, match="more than the 100 that one bundle holds"):
         pack(Carried(timestamp=bytes(101)), summary)
 

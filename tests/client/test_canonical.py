@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
-from kedge.canonical import read_canonical
 from kedge.errors import VerificationError
-from kedge.metadata import Parsed, parse
-from kedge_repo.payload import canonical_json
+from kedge.tuf.metadata import Parsed, parse, read_canonical
+from kedge_repo.workspace.metadata import canonical_json
 
 SHA256 = "0123456789abcdef" * 4
 DOCUMENT: dict[str, Any] = {

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from kedge import checks
 from kedge.errors import StoreError
-from kedge.state import Floors, OnlineFloor, TrustedState
+from kedge.tuf import checks
+from kedge.tuf.state import Floors, OnlineFloor, TrustedState
 from support.driver import Driver
 from support.simulator import RepositorySimulator
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedge.bundle.frames import FRAME_CHARS, from_frames, to_frames
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
+from kedge.mirror.bundle import FRAME_CHARS, from_frames, to_frames
 
 DATA = bytes(range(256)) * 8
 

@@ -12,19 +12,26 @@ from typing import Any
 import pytest
 
 from cli.conftest import NEW, OLD
-from kedge.aging import AgeBasis
-from kedge.anchor import Anchor
-from kedge.client import TrustClient
+from kedge.audit.history import (
+    Story,
+    differences,
+    kept_in_folder,
+    kept_in_mirror,
+    kept_in_state,
+    moment_at,
+    tell,
+    windows,
+)
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
+from kedge.client.store import Store
 from kedge.errors import FetchError, InputError, VerificationError
-from kedge.history.moments import Story, tell
-from kedge.history.places import kept_in_folder, kept_in_mirror, kept_in_state
-from kedge.history.questions import differences, moment_at, windows
-from kedge.keys import KeyStatus
-from kedge.store import Store
-from kedge.sync.copy import Options, sync
-from kedge.sync.folder import MirrorFolder
-from kedge.sync.plan import Layout
-from kedge.transport import Mirror, open_mirror
+from kedge.mirror.folder import MirrorFolder
+from kedge.mirror.sync import Layout, Options, copy_repository
+from kedge.registries.keys import KeyStatus
+from kedge.transport.mirror import Mirror
+from kedge.transport.open import open_mirror
+from kedge.tuf.trust import AgeBasis
 from support.gap import Gap
 from support.world import KEYS, World
 
@@ -109,7 +116,7 @@ class Past:
         mirror = Mirror(url=str(self.gap.folder / "published"))
         with self.world.client() as client, closing(open_mirror(mirror)) as source:
             client.registry_keys(REGISTRY)
-            sync(client, [source], self.copy, Options(layout=Layout()), now=self.world.clock.now())
+            copy_repository(client, [source], self.copy, Options(layout=Layout()), now=self.world.clock.now())
 
 
 @pytest.fixture(scope="module")

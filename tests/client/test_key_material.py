@@ -9,7 +9,7 @@ from securesystemslib.signer import CryptoSigner, Key, Signature, SSlibKey
 from tuf.api.metadata import Metadata, Role, Root, Timestamp
 
 from kedge.errors import Reason, VerificationError
-from kedge.metadata import key_materials, parse, require_threshold
+from kedge.tuf.metadata import key_materials, parse, require_threshold
 
 EXPIRES = datetime(2030, 1, 1, tzinfo=UTC)
 

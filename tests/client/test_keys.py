@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from kedge.errors import Reason, StoreError, VerificationError
-from kedge.keys import KeyFormat, KeySet, KeyStatus, RegistryKey, TimeBasis, load_public_key
+from kedge.registries.keys import KeyFormat, KeySet, KeyStatus, RegistryKey, TimeBasis, load_public_key
 
 REGISTRY = "registry.example"
 START = datetime(2024, 1, 1, tzinfo=UTC)

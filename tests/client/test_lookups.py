@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from kedge.anchor import Anchor
-from kedge.client import TrustClient
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
 from kedge.errors import Reason, VerificationError
-from kedge.lookups import get_all
-from kedge.transport import Mirror
-from kedge.trust import Target
+from kedge.transport.mirror import Mirror
+from kedge.tuf.trust import Target
+from kedge.tuf.walk import get_all
 from support.clock import SettableClock
 from support.simulator import RepositorySimulator
 from support.world import NOW, MemoryTransport

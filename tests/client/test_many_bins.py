@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from kedge.anchor import Anchor
-from kedge.client import TrustClient
-from kedge.clock import FixedClock
-from kedge.transport import Mirror
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
+from kedge.client.settings import FixedClock
+from kedge.transport.mirror import Mirror
 from support.server import HostileServer
 from support.simulator import RepositorySimulator
 

@@ -13,7 +13,7 @@ import pytest
 
 from architecture import schemas
 from kedge.errors import StoreError
-from kedge.memory import Memory
+from kedge.registries.last_seen import Memory
 
 Seen = Mapping[str, Any] | None
 

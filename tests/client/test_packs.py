@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kedge.client.store import KEPT_ALONE, MAX_PACKS, MAX_UNNAMED, Packs, Store, _files
 from kedge.errors import StoreError
-from kedge.packs import MAX_PACKS, MAX_UNNAMED, Packs, _files
-from kedge.store import KEPT_ALONE, Store
 
 
 def files(count: int, text: str = "file") -> list[bytes]:

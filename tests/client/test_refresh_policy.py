@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from kedge.client import TrustClient
+from kedge.client.client import TrustClient
 from kedge.errors import ExpiredError, FetchError
-from kedge.transport import Deadline
-from kedge.workflow import Fetch, Missing
+from kedge.transport.mirror import Deadline
+from kedge.tuf.steps import Fetch, Missing
 from support.world import KEYS, NOW, MemoryTransport, World
 
 

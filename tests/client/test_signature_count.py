@@ -12,7 +12,7 @@ from securesystemslib.signer import KEY_FOR_TYPE_AND_SCHEME, CryptoSigner, Key, 
 from tuf.api.metadata import Metadata, Root, Timestamp
 
 from kedge.errors import Reason, VerificationError
-from kedge.metadata import Parsed, count_signatures, parse, require_threshold
+from kedge.tuf.metadata import Parsed, count_signatures, parse, require_threshold
 
 TIMESTAMP = Timestamp(expires=datetime(2026, 1, 1, tzinfo=UTC))
 PAYLOAD = (encode_canonical(TIMESTAMP.to_dict()) or "").encode()

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from kedge.client.store import MAX_UNNAMED_BLOBS, Change, Records, Store
 from kedge.errors import StoreError
-from kedge.store import MAX_UNNAMED_BLOBS, Change, Records, Store
 
 EMPTY = Records(state=None, previous=None, floors=None)
 

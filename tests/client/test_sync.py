@@ -11,14 +11,14 @@ from threading import Event, Lock, Thread
 
 import pytest
 
-from kedge.census import every_role, every_target
-from kedge.client import TrustClient
+from kedge.client.client import TrustClient
 from kedge.errors import FetchError, InputError, KedgeError, StoreError, VerificationError
-from kedge.sync.copy import Copied, Options, sync
-from kedge.sync.folder import RECORD, MirrorFolder, MirrorRecord
-from kedge.sync.plan import Layout
-from kedge.sync.serve import LoopbackServer
-from kedge.transport import Mirror, open_mirror
+from kedge.mirror.folder import RECORD, MirrorFolder, MirrorRecord
+from kedge.mirror.serve import LoopbackServer
+from kedge.mirror.sync import Copied, Layout, Options, copy_repository
+from kedge.transport.mirror import Mirror
+from kedge.transport.open import open_mirror
+from kedge.tuf.walk import every_role, every_target
 from support.server import Exchange, HostileServer, bytes_of, hang_up, slow_headers, status
 from support.world import KEYS, World
 
@@ -37,7 +37,7 @@ class Copying:
     def sync(self, *, folder: MirrorFolder | None = None, **options: object) -> Copied:
         chosen = Options(**{"layout": Layout(), "jobs": 4, **options})  # type: ignore[arg-type] # any of its fields
         with self.world.client() as client, closing(open_mirror(Mirror(url=self.server.url))) as source:
-            return sync(client, [source], folder or self.folder, chosen, now=self.world.clock.now())
+            return copy_repository(client, [source], folder or self.folder, chosen, now=self.world.clock.now())
 
     def files(self) -> dict[str, bytes]:
         return {path: (self.folder.root / path).read_bytes() for path in self.folder.files()}
@@ -197,7 +197,9 @@ def test_the_next_mirror_stands_in_for_one_that_lies(copying: Copying) -> None:
         closing(open_mirror(Mirror(url=honest.url))) as second,
         copying.world.client() as client,
     ):
-        sync(client, [first, second], copying.folder, Options(layout=Layout()), now=copying.world.clock.now())
+        copy_repository(
+            client, [first, second], copying.folder, Options(layout=Layout()), now=copying.world.clock.now()
+        )
     assert copying.read() == b"the keys"
 
 

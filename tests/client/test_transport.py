@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from kedge.errors import FetchError, InputError, KedgeError, Reason, VerificationError
-from kedge.transport import Deadline, Mirror, open_mirror
 from kedge.transport.directory import DirectoryTransport
 from kedge.transport.http import HttpLimits, HttpTransport
-from kedge.workflow import MISSING, Area, Fetch
+from kedge.transport.mirror import Deadline, Mirror
+from kedge.transport.open import open_mirror
+from kedge.tuf.steps import MISSING, Area, Fetch
 from support.certificates import server_certificate
 from support.server import (
     Behaviour,

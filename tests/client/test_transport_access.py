@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from kedge.errors import FetchError, InputError, KedgeError, VerificationError
-from kedge.transport import Deadline, Mirror, open_mirror
 from kedge.transport.http import HttpLimits, HttpTransport
-from kedge.workflow import MISSING, Area, Fetch, Limits
+from kedge.transport.mirror import Deadline, Mirror
+from kedge.transport.open import open_mirror
+from kedge.tuf.steps import MISSING, Area, Fetch, Limits
 from support.certificates import server_certificate
 from support.proxy import Proxy
 from support.server import Behaviour, HostileServer, captive_portal, hang_up, redirect, silence, status

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kedge.transport.workers import Workers
+from kedge.transport.http import Workers
 
 
 def waiting_for(event: threading.Event) -> Callable[[], None]:

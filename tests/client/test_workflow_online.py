@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from kedge.checks import Freshness
 from kedge.errors import ExpiredError, FetchError, Reason, VerificationError
-from kedge.workflow import Area
+from kedge.tuf.checks import Freshness
+from kedge.tuf.steps import Area
 from support.driver import Driver
 from support.simulator import RepositorySimulator, new_signers
 

@@ -7,11 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from kedge import checks
 from kedge.errors import ExpiredError, Reason, VerificationError
-from kedge.state import Floors
-from kedge.steps import MISSING, Fetch, Missing, Step
-from kedge.workflow import Area, Limits
+from kedge.tuf import checks
+from kedge.tuf.state import Floors
+from kedge.tuf.steps import MISSING, Area, Fetch, Limits, Missing, Step
 from support.driver import Driver
 from support.simulator import RepositorySimulator, new_signers
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from kedge import workflow
 from kedge.errors import ExpiredError, FetchError, Reason, VerificationError
-from kedge.workflow import Area, Limits
+from kedge.tuf import workflow
+from kedge.tuf.steps import Area, Limits
 from support.driver import Driver
 from support.simulator import RepositorySimulator, new_signers
 

@@ -11,8 +11,7 @@ and looks at the exit status (0, or exactly 1), at the requests, at D and at T. 
 its state, so the state lives in ``D/kedge/``, and after each run, also a refused one, the files that the state holds
 are laid out in D under their plain names, byte for byte as they were served.
 
-Nothing here decides anything: every answer is :class:`kedge.client.TrustClient`'s, which runs strictly sequentially,
-since the suite compares the log of requests.
+Nothing here decides anything: every answer is :class:`kedge.TrustClient`'s, which runs strictly sequentially, since the suite compares the log of requests.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from kedge.anchor import Anchor
-from kedge.client import TrustClient
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
+from kedge.client.store import Store
 from kedge.errors import InputError, KedgeError
-from kedge.state import StateRecord
-from kedge.store import Store
-from kedge.transport import Mirror
-from kedge.workflow import Limits
+from kedge.transport.mirror import Mirror
+from kedge.tuf.state import StateRecord
+from kedge.tuf.steps import Limits
 
 __all__ = ["main"]
 

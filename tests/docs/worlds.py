@@ -19,16 +19,17 @@ from witness_log import WitnessService
 
 from interop.npm_world import Issuer, Package, key_document, packument
 from interop.npm_world.project import write_project
-from kedge import Anchor, Mirror
-from kedge.anchor import add
-from kedge_repo.catalogue import catalogue_entry, catalogue_names
-from kedge_repo.collect import sign_event
-from kedge_repo.found import Charter, Delegate, found_repository
-from kedge_repo.maintain import merge_event
-from kedge_repo.online import sign_online
-from kedge_repo.publickey import to_pem
-from kedge_repo.publish.directory import publish
-from kedge_repo.signers import Algorithm, new_key, open_signer
+from kedge.client.anchor import Anchor, add_anchor
+from kedge.transport.mirror import Mirror
+from kedge_repo.events.changes import merge_event
+from kedge_repo.events.init import Charter, Delegate, found_repository
+from kedge_repo.events.signatures import sign_event
+from kedge_repo.publish.online import sign_online
+from kedge_repo.publish.publish import publish_workspace
+from kedge_repo.signing.signers.keyfile import Algorithm, new_key
+from kedge_repo.signing.signers.location import open_signer
+from kedge_repo.workspace.catalogue import catalogue_entry, catalogue_names
+from kedge_repo.workspace.public_key import to_pem
 from support.aptrepo import AptRepository
 from support.attested import SigstoreInstance, index_of, provenance, publish_statement
 from support.gnupg import gnupg
@@ -64,7 +65,7 @@ def _mirror(folder: Path, environment: Mapping[str, str]) -> Iterator[Mapping[st
     repo.write(folder.parent / "repository")
     mirror = Mirror(url=str(folder.parent / "repository"))
     anchor = Anchor(name="example", initial_root=repo.initial_root, mirrors=(mirror,), registries=(NPM,))
-    add(anchor, Path(environment["KEDGE_CONFIG_DIR"]))
+    add_anchor(anchor, Path(environment["KEDGE_CONFIG_DIR"]))
     files: dict[str, bytes] = {}
     with HostileServer(files) as server:
         package = Package.made("left-pad", "1.3.0", npm)
@@ -143,7 +144,7 @@ def _maintained(folder: Path, environment: Mapping[str, str]) -> Iterator[Mappin
         sign_event(workspace, open_signer(f"file:{folder / name}.pem", lambda _: PASSPHRASE))
     merge_event(workspace)
     sign_online(workspace, [open_signer(f"file:{folder / 'ci.pem'}", lambda _: PASSPHRASE)], now=now)
-    publish(workspace, now=now)
+    publish_workspace(workspace, now=now)
     (folder / "root.json").write_bytes((folder / "public/metadata/1.root.json").read_bytes())
     document = json.loads(workspace.target(f"{NPM}/keys.json"))
     (folder / "keys.json").write_text(json.dumps(document, indent=2))
@@ -162,7 +163,7 @@ def _speak_for(registry: str, file: str, data: bytes, folder: Path, environment:
     repo.write(folder.parent / "repository")
     mirror = Mirror(url=str(folder.parent / "repository"))
     anchor = Anchor(name="example", initial_root=repo.initial_root, mirrors=(mirror,), registries=(registry,))
-    add(anchor, Path(environment["KEDGE_CONFIG_DIR"]))
+    add_anchor(anchor, Path(environment["KEDGE_CONFIG_DIR"]))
 
 
 @contextmanager
@@ -178,7 +179,7 @@ def _provenance(folder: Path, environment: Mapping[str, str]) -> Iterator[Mappin
     repo.write(folder.parent / "repository")
     mirror = Mirror(url=str(folder.parent / "repository"))
     anchor = Anchor(name="example", initial_root=repo.initial_root, mirrors=(mirror,), registries=(NPM, "sigstore"))
-    add(anchor, Path(environment["KEDGE_CONFIG_DIR"]))
+    add_anchor(anchor, Path(environment["KEDGE_CONFIG_DIR"]))
     (folder / "package-lock.json").write_bytes(lockfile(("left-pad", "1.3.0")))
     sha512 = hashlib.sha512(archive_of("left-pad", "1.3.0")).hexdigest()
     source, commit = "https://github.com/left/pad", "c0ffee" * 6 + "0000"
@@ -209,7 +210,7 @@ def _catalogue(folder: Path, environment: Mapping[str, str]) -> Iterator[Mapping
     mirror = Mirror(url=str(folder.parent / "repository"))
     registries = tuple(entry.registry for entry in entries)
     anchor = Anchor(name="example", initial_root=repo.initial_root, mirrors=(mirror,), registries=registries)
-    add(anchor, Path(environment["KEDGE_CONFIG_DIR"]))
+    add_anchor(anchor, Path(environment["KEDGE_CONFIG_DIR"]))
     yield {}
 
 

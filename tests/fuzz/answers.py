@@ -6,9 +6,9 @@ import socket
 import threading
 from functools import cache
 
-from kedge.transport import Deadline, Mirror
 from kedge.transport.http import HttpLimits, HttpTransport
-from kedge.workflow import Area, Fetch
+from kedge.transport.mirror import Deadline, Mirror
+from kedge.tuf.steps import Area, Fetch
 
 __all__ = ["read_answer"]
 

@@ -11,18 +11,15 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from kedge.document import DocumentError
-from kedge.registries.apt.index import Index, unpack
-from kedge.registries.apt.release import Release
-from kedge.registries.hex import Hex
+from kedge.documents import DocumentError
+from kedge.registries.apt.release import Index, Release, unpack
 from kedge.registries.hex.mixlock import read_lock
+from kedge.registries.hex.registry import Hex
 from kedge.registries.hex.resource import Package, Signed
-from kedge.registries.hex.tarball import Tarball
-from kedge.registries.pgp.armor import SIGNATURE, armor
+from kedge.registries.hex.verify import Tarball
 from kedge.registries.pgp.certificate import read_keyring, without_subkeys, write_keyring
-from kedge.registries.pgp.clearsigned import split
-from kedge.registries.pgp.detached import read_signature
-from kedge.registries.pgp.signatures import Standing, read_gpgv, read_sqv
+from kedge.registries.pgp.packets import SIGNATURE, armor
+from kedge.registries.pgp.verify import Standing, read_gpgv, read_signature, read_sqv, split
 from support.aptrepo import release_text
 from support.hexrepo import HexRelease, field, package, tarball
 

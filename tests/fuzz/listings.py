@@ -9,18 +9,17 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from kedge.document import DocumentError
-from kedge.registries.go.document import read_lines
-from kedge.registries.go.head import open_head
-from kedge.registries.go.sumdb import read_record
+from kedge.documents import DocumentError
+from kedge.registries.go.registry import read_lines
+from kedge.registries.go.sumdb import open_head, read_record
 from kedge.registries.go.sumfile import read_sums
-from kedge.registries.nuget import NuGet
 from kedge.registries.nuget.archive import ArchiveError, read_archive
 from kedge.registries.nuget.cms import CmsError
+from kedge.registries.nuget.registry import NuGet
 from kedge.registries.nuget.signature import read_signature
-from kedge.registries.pub.document import read_source
 from kedge.registries.pub.listing import read_answer, read_listing
 from kedge.registries.pub.lockfile import read_lock
+from kedge.registries.pub.registry import read_source
 from support.nuget import content_of, insert_signature, new_party, sign_content, unsigned
 from support.pub import PubRegistry
 from support.sumdb import GoWorld, new_key

@@ -16,11 +16,10 @@ from pathlib import Path
 from tuf.api.metadata import Targets
 
 from fuzz import apt_hex, listings
-from kedge.bundle.frames import to_frames
-from kedge.bundle.manifest import Summary
-from kedge.bundle.packing import Carried, pack
-from kedge_repo.payload import Payload
-from kedge_repo.request import Request, TargetChange
+from kedge.mirror.bundle import to_frames
+from kedge.transport.bundle_format import Carried, Summary, pack
+from kedge_repo.signing.request import Request, TargetChange
+from kedge_repo.workspace.metadata import Payload
 
 __all__ = ["CORPUS", "npm_key_document", "seeds"]
 

@@ -19,29 +19,27 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 from fuzz import apt_hex, listings
 from fuzz.answers import read_answer
 from fuzz.seeds import npm_key_document
-from kedge import session
-from kedge.anchor import Anchor
-from kedge.bundle.frames import from_frames
-from kedge.bundle.manifest import Manifest
-from kedge.bundle.packing import pack, unpack
-from kedge.document import DocumentError, load_json
+from kedge.audit.evidence import Evidence
+from kedge.client import session
+from kedge.client.anchor import Anchor
+from kedge.client.lockfile import Lock
+from kedge.documents import DocumentError, load_json
 from kedge.errors import KedgeError
-from kedge.lockfile import Lock
-from kedge.metadata import count_signatures, parse
-from kedge.registries.npm import NPM
-from kedge.registries.npm.corepack.manifest import read_package_manager, set_package_manager
-from kedge.registries.npm.corepack.spec import Spec
-from kedge.registries.npm.evidence import Evidence
-from kedge.registries.npm.integrity import parse_sri
+from kedge.mirror.bundle import from_frames
+from kedge.mirror.folder import MirrorRecord
+from kedge.registries.npm.config import parse_npmrc, read_source
+from kedge.registries.npm.corepack import Spec, read_package_manager, set_package_manager
+from kedge.registries.npm.locked import parse_sri
 from kedge.registries.npm.lockfiles import read_lines, read_lockfile
-from kedge.registries.npm.npmrc import parse_npmrc, read_source
 from kedge.registries.npm.packument import glance, read
-from kedge.state import StateRecord
-from kedge.sync.folder import MirrorRecord
-from kedge_repo.catalogue import CatalogueEntry
-from kedge_repo.event import EventIndex
-from kedge_repo.policy import Policy
-from kedge_repo.request import Request, Response
+from kedge.registries.npm.registry import NPM
+from kedge.transport.bundle_format import Manifest, pack, unpack
+from kedge.tuf.metadata import count_signatures, parse
+from kedge.tuf.state import StateRecord
+from kedge_repo.events.event import EventIndex
+from kedge_repo.signing.request import Request, Response
+from kedge_repo.workspace.catalogue import CatalogueEntry
+from kedge_repo.workspace.policy import Policy
 
 __all__ = ["TARGETS", "check"]
 

@@ -14,7 +14,9 @@ from tuf.api.metadata import Metadata, Root, Targets
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 
-from kedge import Anchor, Mirror, TrustClient
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
+from kedge.transport.mirror import Mirror
 
 REGISTRY = "registry.npmjs.org"
 OLD, NEW = "SHA256:jl3bwswu80PjjokCgh0o2w5c2U4LhQAE57gj9cz1kzA", "SHA256:DhQ8wR5APBvFHLF/+Tc+AYvPOdTpcIDqOhxsBHRwC7U"

@@ -15,10 +15,13 @@ import pytest
 from tuf.api.metadata import Metadata, Root
 
 from conftest import Require
-from kedge import Anchor, Mirror, TrustClient, checks
-from kedge import anchor as anchors
-from kedge.document import format_time, parse_time
+from kedge.client import anchor as anchors
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
+from kedge.documents import format_time, parse_time
 from kedge.errors import Reason, VerificationError
+from kedge.transport.mirror import Mirror
+from kedge.tuf import checks
 
 FORMER = Path(__file__).with_name("sigstore") / "15.root.json"
 NEW_KEY = "SHA256:DhQ8wR5APBvFHLF/+Tc+AYvPOdTpcIDqOhxsBHRwC7U"
@@ -28,7 +31,7 @@ Check = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def shipped(tmp_path: Path) -> Anchor:
-    return anchors.load("sigstore", tmp_path)
+    return anchors.load_anchor("sigstore", tmp_path)
 
 
 @pytest.fixture

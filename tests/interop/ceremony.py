@@ -13,18 +13,22 @@ from pathlib import Path
 
 from securesystemslib.signer import Signer
 
-from kedge_repo import plan
-from kedge_repo.bins import BinTarget, in_batches, update_bins
-from kedge_repo.catalogue import catalogue_entry
-from kedge_repo.collect import sign_event
-from kedge_repo.found import Charter, Delegate, found_repository
-from kedge_repo.maintain import Wish, change, merge_event
-from kedge_repo.online import sign_online
-from kedge_repo.payload import digest
-from kedge_repo.policy import BinsPolicy, Content, DelegationPolicy
-from kedge_repo.publickey import parse_public_key
-from kedge_repo.publish.directory import publish
-from kedge_repo.signers import Algorithm, new_key, open_signer
+from kedge_repo.bins.lines import BinTarget, in_batches
+from kedge_repo.bins.update import update_bins
+from kedge_repo.events.changes import Wish, change, merge_event
+from kedge_repo.events.init import Charter, Delegate, found_repository
+from kedge_repo.events.plan import add_target
+from kedge_repo.events.plan_keys import add_key, rotate_key
+from kedge_repo.events.plan_roles import plan_delegation, plan_role
+from kedge_repo.events.signatures import sign_event
+from kedge_repo.publish.online import sign_online
+from kedge_repo.publish.publish import publish_workspace
+from kedge_repo.signing.signers.keyfile import Algorithm, new_key
+from kedge_repo.signing.signers.location import open_signer
+from kedge_repo.workspace.catalogue import catalogue_entry
+from kedge_repo.workspace.metadata import digest
+from kedge_repo.workspace.policy import BinsPolicy, Content, DelegationPolicy
+from kedge_repo.workspace.public_key import parse_public_key
 
 __all__ = ["HOLDERS", "NPM", "Maintained"]
 
@@ -68,7 +72,7 @@ class Maintained:
 
     def replace_target(self, path: str, data: bytes) -> None:
         """Give a target other bytes, signed by the npm team."""
-        self._change(lambda view: plan.add_target(view, path, data), "npm-team")
+        self._change(lambda view: add_target(view, path, data), "npm-team")
 
     def delegate_bins(self, role: str, *, bit_length: int) -> None:
         """Delegate ``role/*`` to hash bins that the online key signs, and whose targets the workspace publishes."""
@@ -92,7 +96,7 @@ class Maintained:
             terminating=True,
             bins=bins,
         )
-        self._change(lambda view: plan.delegate(view, policy), "alice", "bob")
+        self._change(lambda view: plan_delegation(view, policy), "alice", "bob")
 
     def put_in_bins(self, role: str, files: Mapping[str, bytes]) -> int:
         """Add or replace targets in the bins of ``role``; how many bins were signed is returned."""
@@ -107,16 +111,16 @@ class Maintained:
         """Give a root keyholder a new key; the old key, the new key and the others sign."""
         old = self._signers[holder]
         public = parse_public_key(self._new_key(holder, "-2"))
-        self._change(lambda view: plan.rotate_key(view, holder, public), holder, *others, extra=(old,))
+        self._change(lambda view: rotate_key(view, holder, public), holder, *others, extra=(old,))
 
     def guard_root(self, holders: Mapping[str, Algorithm], *, threshold: int) -> None:
         """Let more keyholders sign root, then raise its threshold; all of them sign."""
         self._algorithms = {**self._algorithms, **holders}
         for name in holders:
             public = parse_public_key(self._new_key(name))
-            change(self.workspace, partial(plan.add_key, keyholder=name, new=public, roles=("root",)), now=self._now)
+            change(self.workspace, partial(add_key, keyholder=name, new=public, roles=("root",)), now=self._now)
         self._finish("alice", "bob")
-        self._change(lambda view: plan.set_role(view, "root", threshold=threshold), *HOLDERS, *holders)
+        self._change(lambda view: plan_role(view, "root", threshold=threshold), *HOLDERS, *holders)
 
     def _change(self, wish: Wish, *holders: str, extra: tuple[Signer, ...] = ()) -> None:
         change(self.workspace, wish, now=self._now, reason="a test asked for it")
@@ -132,7 +136,7 @@ class Maintained:
 
     def _put_online(self) -> None:
         sign_online(self.workspace, [self._signers["ci"]], now=self._now)
-        publish(self.workspace, self.public, now=self._now)
+        publish_workspace(self.workspace, self.public, now=self._now)
 
     def _new_key(self, name: str, suffix: str = "") -> bytes:
         in_turn = Algorithm.ECDSA_P256 if len(self._signers) % 2 else Algorithm.ED25519

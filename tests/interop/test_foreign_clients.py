@@ -18,8 +18,8 @@ import pytest
 from conftest import Require
 from interop.ceremony import HOLDERS, NPM, Maintained
 from interop.readers import BothLayouts, GoTuf, PythonTuf, Reader, RefusedError, SigstoreTuf, TufJs
-from kedge_repo.catalogue import catalogue_entry
-from kedge_repo.signers import Algorithm
+from kedge_repo.signing.signers.keyfile import Algorithm
+from kedge_repo.workspace.catalogue import catalogue_entry
 from support.server import HostileServer
 
 KEYS = f"{NPM}/keys.json"

@@ -18,12 +18,12 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
-from kedge.anchor import Anchor
-from kedge.client import TrustClient
-from kedge.clock import FixedClock
-from kedge.document import parse_time
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
+from kedge.client.settings import FixedClock
+from kedge.documents import parse_time
 from kedge.errors import ExpiredError, VerificationError
-from kedge.transport import Mirror
+from kedge.transport.mirror import Mirror
 from support.server import HostileServer
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -21,8 +21,8 @@ import pytest
 from cli.shell import Done, Shell
 from interop.npm_world import Issuer, Package, key_document, packument, sri
 from interop.npm_world.tools import Ran, Tools
-from kedge_repo.catalogue import catalogue_entry
-from kedge_repo.demo import facts
+from kedge_repo.demo import story as facts
+from kedge_repo.workspace.catalogue import catalogue_entry
 from support.server import HostileServer
 from support.simulator import RepositorySimulator
 

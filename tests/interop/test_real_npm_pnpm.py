@@ -22,7 +22,7 @@ from interop.npm_world import Issuer, Package, packument
 from interop.npm_world.npm_copy import private_npm
 from interop.npm_world.project import write_project
 from interop.npm_world.tools import Tools
-from kedge_repo.demo.facts import REGISTRY
+from kedge_repo.demo.story import REGISTRY
 from support.server import HostileServer
 
 GOLDEN = Path(__file__).with_name("npm_world") / "mirrors.md"

@@ -19,14 +19,14 @@ from threading import Thread
 import pytest
 
 from conftest import Require
-from kedge.anchor import Anchor
-from kedge.client import TrustClient
-from kedge.clock import FixedClock
-from kedge.sync.copy import Options, sync
-from kedge.sync.folder import MirrorFolder
-from kedge.sync.plan import Layout
-from kedge.sync.serve import LoopbackServer
-from kedge.transport import Mirror, open_mirror
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
+from kedge.client.settings import FixedClock
+from kedge.mirror.folder import MirrorFolder
+from kedge.mirror.serve import LoopbackServer
+from kedge.mirror.sync import Layout, Options, copy_repository
+from kedge.transport.mirror import Mirror
+from kedge.transport.open import open_mirror
 
 TODAY = datetime(2026, 8, 22, tzinfo=UTC)
 TARGETS = ("registry.npmjs.org/keys.json", "trusted_root.json")
@@ -59,7 +59,7 @@ def url(anchor: Anchor, tmp_path: Path) -> Iterator[str]:
         TrustClient(anchor, state=tmp_path / "state", clock=FixedClock(TODAY)) as client,
         closing(open_mirror(anchor.mirrors[0])) as source,
     ):
-        sync(client, [source], MirrorFolder(copy), Options(layout=Layout()), now=TODAY)
+        copy_repository(client, [source], MirrorFolder(copy), Options(layout=Layout()), now=TODAY)
     with LoopbackServer(copy) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield server.url

@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.errors import VerificationError
-from kedge.registries.npm import NPM
-from kedge.registries.sigstore import Sigstore
+from kedge.registries.npm.registry import NPM
 from kedge.registries.sigstore.bundle import Bundle
+from kedge.registries.sigstore.registry import Sigstore
 from kedge.registries.sigstore.verify import BundleVerifier
 from support.attested import RealAttestations
 

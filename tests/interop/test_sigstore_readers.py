@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from kedge.exports import Source, find_exporter
-from kedge.findings import Severity
-from kedge.keys import KeySet
-from kedge.registries.sigstore import Sigstore
-from kedge.trust import Target
+from kedge.registries.export import Source, find_exporter
+from kedge.registries.keys import KeySet
+from kedge.registries.registry import Severity
+from kedge.registries.sigstore.registry import Sigstore
+from kedge.tuf.trust import Target
 from support.attested import RealAttestations
 
 NOW = datetime(2026, 8, 22, tzinfo=UTC)

@@ -34,10 +34,22 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-__all__ = ["HARMLESS", "MODULES", "PACKAGE", "Mutant", "Verdict", "find_mutants", "judge", "unchanged", "why_harmless"]
+__all__ = [
+    "HARMLESS",
+    "MODULES",
+    "PACKAGE",
+    "ROOM",
+    "Mutant",
+    "Verdict",
+    "find_mutants",
+    "judge",
+    "unchanged",
+    "why_harmless",
+]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "client" / "kedge"
+ROOM = "tuf"
 MODULES = ("checks.py", "workflow.py", "metadata.py")
 TESTS = (
     "tests/client/test_workflow_root.py",
@@ -153,7 +165,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="kedge-mutants-") as folder:
         # A copy, so that whoever works on the package meanwhile changes nothing here.
         package = shutil.copytree(PACKAGE, Path(folder, "kedge"), ignore=shutil.ignore_patterns("__pycache__"))
-        sources = {module: (package / module).read_text() for module in MODULES}
+        sources = {module: (package / ROOM / module).read_text() for module in MODULES}
         mutants = [mutant for mutant in find_mutants(sources) if options.only in str(mutant)]
         if options.list:
             print(*mutants, sep="\n")
@@ -221,7 +233,7 @@ def judge(mutant: Mutant, tests: Iterable[str], *, package: Path = PACKAGE, time
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="kedge-mutant-") as folder:
         shutil.copytree(package, Path(folder, "kedge"), ignore=shutil.ignore_patterns("__pycache__"))
-        Path(folder, "kedge", mutant.module).write_text(mutant.source)
+        Path(folder, "kedge", ROOM, mutant.module).write_text(mutant.source)
         path = os.pathsep.join([folder, str(REPOSITORY / "repo_tools")])
         environment = {
             **os.environ,

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from mutants.mutants import HARMLESS, MODULES, PACKAGE, Mutant, find_mutants, judge, unchanged, why_harmless
+from mutants.mutants import HARMLESS, MODULES, PACKAGE, ROOM, Mutant, find_mutants, judge, unchanged, why_harmless
 
 TESTS = ("tests/client/test_workflow_root.py",)
 
 
 @pytest.fixture(scope="module")
 def sources() -> dict[str, str]:
-    return {module: (PACKAGE / module).read_text() for module in MODULES}
+    return {module: (PACKAGE / ROOM / module).read_text() for module in MODULES}
 
 
 @pytest.fixture(scope="module")

@@ -26,12 +26,12 @@ from tuf.api.exceptions import (
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 
-from kedge import checks, workflow
-from kedge.checks import Freshness
 from kedge.errors import FetchError, VerificationError
-from kedge.state import TrustedState
 from kedge.transport.directory import too_large
-from kedge.workflow import Accepted, Answer, Area, Fetch, Limits, Step
+from kedge.tuf import checks, workflow
+from kedge.tuf.checks import Freshness
+from kedge.tuf.state import TrustedState
+from kedge.tuf.steps import Accepted, Answer, Area, Fetch, Limits, Step
 from support.driver import Driver
 from support.simulator import RepositorySimulator
 
@@ -69,7 +69,7 @@ class Ours(Driver):
         before = self.recorded
         answer = super()._answer(step)
         if isinstance(step, Accepted):
-            # Floors are merged with those on disk, as kedge.session does, not replaced.
+            # Floors are merged with those on disk, as kedge.client.session does, not replaced.
             floors = step.state.floors
             for other in before:
                 floors = floors.raised_to(checks.settle_floors(step.state, [other]).floors)
@@ -79,7 +79,7 @@ class Ours(Driver):
         return answer
 
     def refresh(self) -> TrustedState:
-        """Restore what is held as :class:`kedge.client.TrustClient` does, whatever its age, and refresh."""
+        """Restore what is held as :class:`kedge.client.client.TrustClient` does, whatever its age, and refresh."""
         any_age = Freshness(reference_time=self.now, max_staleness=timedelta.max)
         restored = self.run(workflow.restore(checks.begin(self.repo.initial_root), any_age))
         return self.run(workflow.refresh(restored, self.freshness, recorded=self.recorded, limits=self.limits))

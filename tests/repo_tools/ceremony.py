@@ -9,14 +9,14 @@ from pathlib import Path
 
 from securesystemslib.signer import CryptoSigner
 
-from kedge_repo.catalogue import catalogue_entry
-from kedge_repo.collect import Imported, sign_event
-from kedge_repo.found import Charter, Delegate, found_repository
-from kedge_repo.maintain import Change, Merged, change, merge_event
-from kedge_repo.online import Online, sign_online
-from kedge_repo.plan import Plan, View
-from kedge_repo.publickey import to_pem
-from kedge_repo.workspace import Workspace
+from kedge_repo.events.changes import Change, Merged, change, merge_event
+from kedge_repo.events.init import Charter, Delegate, found_repository
+from kedge_repo.events.plan import Plan, View
+from kedge_repo.events.signatures import Imported, sign_event
+from kedge_repo.publish.online import Online, sign_online
+from kedge_repo.workspace.catalogue import catalogue_entry
+from kedge_repo.workspace.public_key import to_pem
+from kedge_repo.workspace.workspace import Workspace
 
 __all__ = ["NPM", "PEOPLE", "Ceremony", "contents"]
 

@@ -19,12 +19,15 @@ from securesystemslib.formats import encode_canonical
 from securesystemslib.signer import CryptoSigner
 
 from interop.ceremony import NPM, Maintained
-from kedge.document import parse_time
+from kedge.documents import parse_time
 from kedge.errors import ExitCode, InputError
-from kedge_repo import plan
-from kedge_repo.audit import Audit, Rule, audit, open_source
-from kedge_repo.policy import Content
-from kedge_repo.publish.directory import publish
+from kedge_repo.audit.examine import audit
+from kedge_repo.audit.findings import Audit, Rule
+from kedge_repo.audit.source import open_source
+from kedge_repo.events.plan import add_target
+from kedge_repo.events.plan_keys import rotate_key
+from kedge_repo.publish.publish import publish_workspace
+from kedge_repo.workspace.policy import Content
 from repo_tools.ceremony import Ceremony, contents
 from repo_tools.test_bins import NOW, Binned, packages
 from repo_tools.test_bins import target as bin_target
@@ -48,7 +51,7 @@ def found(result: Audit) -> Found:
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Ceremony:
     made = Ceremony(tmp_path_factory.mktemp("template")).ready()
-    publish(made.workspace, made.folder / "public", now=made.now)
+    publish_workspace(made.workspace, made.folder / "public", now=made.now)
     return made
 
 
@@ -79,14 +82,14 @@ def old(old_template: Ceremony, tmp_path: Path) -> Ceremony:
 def grown(made: Ceremony) -> Ceremony:
     """A history: carol has another key, so that root and targets move, and npm's paths hold one target more."""
     made.signers["carol-2"] = CryptoSigner.generate_ed25519()
-    made.change(lambda view: plan.rotate_key(view, "carol", made.signers["carol-2"].public_key))
+    made.change(lambda view: rotate_key(view, "carol", made.signers["carol-2"].public_key))
     made.sign("alice", "bob")
     made.merge()
-    made.change(lambda view: plan.add_target(view, f"{NPM}/more.json", b"{}"))
+    made.change(lambda view: add_target(view, f"{NPM}/more.json", b"{}"))
     made.sign("npm-team")
     made.merge()
     made.online()
-    publish(made.workspace, made.folder / "public", now=made.now)
+    publish_workspace(made.workspace, made.folder / "public", now=made.now)
     return made
 
 
@@ -286,14 +289,14 @@ def test_every_fault_is_told_and_not_the_first_alone(old: Ceremony) -> None:
 def test_keys_that_had_been_replaced_are_told_from_those_of_the_time(ceremony: Ceremony) -> None:
     made = ceremony
     made.signers["npm-2"] = CryptoSigner.generate_ed25519()
-    made.change(lambda view: plan.rotate_key(view, "npm-team", made.signers["npm-2"].public_key))
+    made.change(lambda view: rotate_key(view, "npm-team", made.signers["npm-2"].public_key))
     made.sign("alice", "bob", "npm-2")
     made.merge()
     made.online()
     root = made.workspace.root / "metadata"
     assert found(examine(made.workspace.root, made.now)) == []
     for name in ("a", "b"):
-        made.change(partial(plan.add_target, path=f"{NPM}/{name}.json", data=b"{}"))
+        made.change(partial(add_target, path=f"{NPM}/{name}.json", data=b"{}"))
         made.sign("npm-2")
         made.merge()
     for version in (3, 4):  # one in the middle, and the one of today
@@ -309,7 +312,7 @@ def test_keys_that_had_been_replaced_are_told_from_those_of_the_time(ceremony: C
 
 def test_a_workspace_answers_for_its_policy_and_its_open_events(ceremony: Ceremony) -> None:
     made = ceremony
-    made.change(lambda view: plan.add_target(view, f"{NPM}/more.json", b"{}"))
+    made.change(lambda view: add_target(view, f"{NPM}/more.json", b"{}"))
     assert found(examine(made.workspace.root, made.now)) == []
     (event,) = (made.workspace.root / "events").glob("*/event.json")
     event.write_text("{}")
@@ -402,7 +405,7 @@ def binned(folder: Path, content: Content) -> Binned:
                 made.workspace.write_target(item.path, (text or f"content {number}").encode())
         made.update(items)
         made.online()
-        publish(made.workspace, folder / "public", now=NOW)
+        publish_workspace(made.workspace, folder / "public", now=NOW)
     return made
 
 

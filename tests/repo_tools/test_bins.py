@@ -17,25 +17,17 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import DelegatedRole, Delegations, Targets
 
 from kedge.errors import ExpiredError, InputError, ThresholdError, VerificationError
-from kedge_repo.bins import (
-    BinStore,
-    BinTarget,
-    bit_length_for,
-    folder_targets,
-    in_batches,
-    keep_bins,
-    read_lines,
-    update_bins,
-)
-from kedge_repo.bins.belong import belonging
-from kedge_repo.bins.bucket import bin_number
-from kedge_repo.bins.update import BinsUpdate, require_bins
-from kedge_repo.online import Online, sign_online
-from kedge_repo.plan import add_target, delegate, renew, rotate_key
-from kedge_repo.policy import BinsPolicy, Content, DelegationPolicy
-from kedge_repo.publish.directory import publish
+from kedge_repo.bins.lines import BinTarget, folder_targets, in_batches, read_lines
+from kedge_repo.bins.store import BinStore, bit_length_for
+from kedge_repo.bins.update import BinsUpdate, belonging, bin_number, keep_bins, require_bins, update_bins
+from kedge_repo.events.plan import add_target
+from kedge_repo.events.plan_keys import rotate_key
+from kedge_repo.events.plan_roles import plan_delegation, plan_renewal
 from kedge_repo.publish.files import collect_files
+from kedge_repo.publish.online import Online, sign_online
+from kedge_repo.publish.publish import publish_workspace
 from kedge_repo.publish.replay import READERS
+from kedge_repo.workspace.policy import BinsPolicy, Content, DelegationPolicy
 from repo_tools.ceremony import Ceremony, contents
 
 NOW = datetime.now(UTC).replace(microsecond=0)  # python-tuf reads too, and its clock cannot be set
@@ -73,7 +65,7 @@ class Binned(Ceremony):
         return self.delegated(packages(bit_length))
 
     def delegated(self, policy: DelegationPolicy) -> Binned:
-        self.change(lambda view: delegate(view, policy))
+        self.change(lambda view: plan_delegation(view, policy))
         self.sign("alice", "bob")
         self.merge()
         return self
@@ -147,12 +139,12 @@ def test_every_target_is_found_through_its_bin_by_both_readers(binned: Binned) -
 def test_a_change_touches_its_bin_snapshot_and_timestamp_and_nothing_else(binned: Binned) -> None:
     binned.update(target(n) for n in range(50))
     binned.online()
-    publish(binned.workspace, now=NOW)
+    publish_workspace(binned.workspace, now=NOW)
     before = contents(binned.workspace.root.parent / "public")
     made = binned.update([target(7, "another content")])
     assert (made.bins, made.added, made.changed, made.targets) == (1, 0, 1, 50)
     binned.online()
-    publish(binned.workspace, now=NOW)
+    publish_workspace(binned.workspace, now=NOW)
     after = contents(binned.workspace.root.parent / "public")
     touched = sorted(name for name, data in after.items() if before.get(name) != data)
     number = bin_number(b"packages/p7.tgz", 3)
@@ -317,7 +309,7 @@ def test_before_the_first_target_online_signs_empty_bins(binned: Binned) -> None
 def test_a_rotated_key_signs_every_bin_again_with_the_snapshot_that_names_it(binned: Binned) -> None:
     binned.update(target(n) for n in range(20))
     binned.online()
-    publish(binned.workspace, now=NOW)
+    publish_workspace(binned.workspace, now=NOW)
     new = CryptoSigner.generate_ed25519()
     binned.change(lambda view: rotate_key(view, "ci", new.public_key))
     binned.sign("alice", "bob")
@@ -328,7 +320,7 @@ def test_a_rotated_key_signs_every_bin_again_with_the_snapshot_that_names_it(bin
     made = sign_online(binned.workspace, [old, new], now=NOW)
     assert made.bins == 8
     assert len(binned.held()) == 20
-    publish(binned.workspace, now=NOW)
+    publish_workspace(binned.workspace, now=NOW)
     assert binned.online().bins == 0
 
 
@@ -349,12 +341,12 @@ def test_a_key_that_goes_costs_only_the_bins_that_it_signed(tmp_path: Path) -> N
 def test_another_number_of_bins_keeps_every_target_and_every_listed_role(binned: Binned, bit_length: int) -> None:
     binned.update(target(n) for n in range(40))
     binned.online()
-    publish(binned.workspace, now=NOW)
+    publish_workspace(binned.workspace, now=NOW)
     held = binned.held()
     binned.delegated(packages(bit_length))
     assert binned.online().bins == 1 << bit_length
     assert binned.held() == held
-    publish(binned.workspace, now=NOW)
+    publish_workspace(binned.workspace, now=NOW)
     snapshot = binned.workspace.signed().snapshot
     assert snapshot is not None
     listed = {name for name in snapshot.signed.meta if name.startswith("packages-")}
@@ -402,7 +394,7 @@ def test_a_role_that_lists_targets_cannot_have_bins(tmp_path: Path) -> None:
     ceremony.sign("alice", "bob")
     ceremony.merge()
     with pytest.raises(InputError, match="packages: lists 1 targets itself, which bins cannot stand beside"):
-        ceremony.change(lambda view: delegate(view, packages()))
+        ceremony.change(lambda view: plan_delegation(view, packages()))
 
 
 def test_a_folder_is_hashed_by_several_threads(tmp_path: Path) -> None:
@@ -429,7 +421,7 @@ def test_the_number_of_bins_follows_from_the_size(targets: int, bits: int) -> No
 
 def online_over_all(binned: Binned) -> Online:
     """Sign online, with what expires earlier than bins renewed before, so that only the bins are asked about."""
-    binned.change(lambda view: renew(view, ["registry.npmjs.org"]))
+    binned.change(lambda view: plan_renewal(view, ["registry.npmjs.org"]))
     binned.sign("npm-team")
     binned.merge()
     return binned.online()

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.errors import InputError
-from kedge.findings import Severity
-from kedge.registries.pgp.armor import dearmor
-from kedge.registry import find_registry
-from kedge_repo.catalogue import CatalogueEntry, catalogue_entry, catalogue_names
+from kedge.registries.pgp.packets import dearmor
+from kedge.registries.registry import Severity, find_registry
+from kedge_repo.workspace.catalogue import CatalogueEntry, catalogue_entry, catalogue_names
 
 SHIPPED = "registry.npmjs.org"
 

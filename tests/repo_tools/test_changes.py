@@ -12,19 +12,29 @@ from pathlib import Path
 import pytest
 from securesystemslib.signer import CryptoSigner
 
-from kedge import Anchor, Mirror, TrustClient
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
 from kedge.errors import InputError, Reason, ThresholdError, VerificationError
-from kedge.keys import KeyStatus
-from kedge_repo import plan
-from kedge_repo.catalogue import catalogue_entry
-from kedge_repo.collect import event_status, export_request, own_request, sign_event
-from kedge_repo.maintain import change, event_name, merge_event, new_event
-from kedge_repo.plan import Plan, View
-from kedge_repo.policy import DelegationPolicy
-from kedge_repo.publickey import ssh_fingerprint
-from kedge_repo.publish.directory import publish
-from kedge_repo.standing import stand
-from kedge_repo.status import key_list
+from kedge.registries.keys import KeyStatus
+from kedge.transport.mirror import Mirror
+from kedge_repo.audit.status import key_list
+from kedge_repo.events.changes import change, event_name, merge_event, new_event
+from kedge_repo.events.open_event import stand
+from kedge_repo.events.plan import Plan, View, add_target
+from kedge_repo.events.plan_keys import (
+    add_key,
+    add_registry_key,
+    revoke_key,
+    revoke_registry_key,
+    rotate_key,
+    rotate_registry_key,
+)
+from kedge_repo.events.plan_roles import plan_delegation, plan_renewal, plan_role
+from kedge_repo.events.signatures import event_status, export_request, own_request, sign_event
+from kedge_repo.publish.publish import publish_workspace
+from kedge_repo.workspace.catalogue import catalogue_entry
+from kedge_repo.workspace.policy import DelegationPolicy
+from kedge_repo.workspace.public_key import ssh_fingerprint_of
 from repo_tools.ceremony import NPM, Ceremony, contents
 from repo_tools.machine import Machine
 
@@ -58,7 +68,7 @@ def test_an_event_is_opened_by_name_and_collects_changes(ready: Ceremony) -> Non
         ready.merge()
     with pytest.raises(InputError, match="changes no metadata, so there is nothing to sign"):
         export_request(ready.workspace)
-    made = ready.change(lambda view: plan.add_target(view, "a.txt", b"a"))
+    made = ready.change(lambda view: add_target(view, "a.txt", b"a"))
     assert (made.event.name, made.event.reason, made.opened) == ("autumn", "the yearly change", False)
     with pytest.raises(InputError, match="event autumn: is open already"):
         new_event(ready.workspace, "autumn", "again", now=ready.now)
@@ -72,11 +82,11 @@ def test_an_event_that_was_empty_when_another_merged_still_fits(ready: Ceremony)
     new_event(ready.workspace, "later", "nothing yet", now=ready.now)
     new_event(ready.workspace, "first", "something", now=ready.now)
     new = CryptoSigner.generate_ed25519().public_key
-    change(ready.workspace, lambda view: plan.rotate_key(view, "carol", new), now=ready.now, event="first")
+    change(ready.workspace, lambda view: rotate_key(view, "carol", new), now=ready.now, event="first")
     for name in ("alice", "bob"):
         sign_event(ready.workspace, ready.signers[name], event="first")
     merge_event(ready.workspace, event="first")
-    made = change(ready.workspace, lambda view: plan.add_target(view, "a.txt", b"a"), now=ready.now, event="later")
+    made = change(ready.workspace, lambda view: add_target(view, "a.txt", b"a"), now=ready.now, event="later")
     assert made.event.base.versions["root"] == 2
 
 
@@ -95,12 +105,12 @@ def test_an_event_without_a_name_is_named_by_day_and_topic_and_no_word_is_cut(to
 
 
 def test_a_signature_of_a_key_that_loses_its_say_is_dropped_only_when_that_is_said(ready: Ceremony) -> None:
-    ready.change(lambda view: plan.add_target(view, "a.txt", b"a"))
+    ready.change(lambda view: add_target(view, "a.txt", b"a"))
     ready.sign("alice", "carol")
     new = ready.signers["carol-2"] = CryptoSigner.generate_ed25519()
 
     def rotate(view: View) -> Plan:
-        return plan.rotate_key(view, "carol", new.public_key)
+        return rotate_key(view, "carol", new.public_key)
 
     with pytest.raises(InputError, match="would drop signatures already collected: carol on targets"):
         ready.change(rotate)
@@ -113,11 +123,11 @@ def test_a_signature_of_a_key_that_loses_its_say_is_dropped_only_when_that_is_sa
 def test_two_root_versions_in_one_event_keep_each_others_signatures(ready: Ceremony) -> None:
     for name in ("alice", "carol"):
         ready.signers[f"{name}-2"] = CryptoSigner.generate_ed25519()
-    ready.change(lambda view: plan.rotate_key(view, "carol", ready.signers["carol-2"].public_key))
+    ready.change(lambda view: rotate_key(view, "carol", ready.signers["carol-2"].public_key))
     ready.sign("alice", "bob")
 
     def wish(view: View) -> Plan:
-        return plan.rotate_key(view, "alice", ready.signers["alice-2"].public_key)
+        return rotate_key(view, "alice", ready.signers["alice-2"].public_key)
 
     with pytest.raises(InputError, match="would drop signatures already collected: ") as caught:
         ready.change(wish)
@@ -132,13 +142,13 @@ def test_two_root_versions_in_one_event_keep_each_others_signatures(ready: Cerem
     assert ready.merge().versions == {"root": 3, "targets": 2}
     assert len(ready.workspace.signed().roots) == 3
     ready.online()
-    publish(ready.workspace, ready.folder / "out", now=ready.now)
+    publish_workspace(ready.workspace, ready.folder / "out", now=ready.now)
 
 
 def test_a_merge_cut_off_between_two_roots_is_completed_by_merging_again(ready: Ceremony) -> None:
     ready.signers["carol-2"] = CryptoSigner.generate_ed25519()
-    ready.change(lambda view: plan.rotate_key(view, "carol", ready.signers["carol-2"].public_key))
-    change(ready.workspace, lambda view: plan.set_role(view, "root", threshold=3), now=ready.now, on_top=True)
+    ready.change(lambda view: rotate_key(view, "carol", ready.signers["carol-2"].public_key))
+    change(ready.workspace, lambda view: plan_role(view, "root", threshold=3), now=ready.now, on_top=True)
     ready.sign("alice", "bob", "carol-2")
     (event,) = ready.workspace.events()
     standing_payloads = own_request(ready.workspace).request.payloads
@@ -157,9 +167,7 @@ def test_a_new_keyholder_stands_in_metadata_policy_and_keys_once_it_is_merged(re
     policy = ready.workspace.policy_text()
     ready.workspace.write_policy(policy.replace("[roles.root]", "# the root of it all\n[roles.root]"))
     dave = ready.signers["dave"] = CryptoSigner.generate_ed25519()
-    ready.change(
-        lambda view: plan.add_key(view, "dave", dave.public_key, roles=["root", NPM], location="ssh-agent:dave")
-    )
+    ready.change(lambda view: add_key(view, "dave", dave.public_key, roles=["root", NPM], location="ssh-agent:dave"))
     assert "dave" not in ready.workspace.policy_text()
     sign_all(ready, "alice", "bob", "dave")
     text = ready.workspace.policy_text()
@@ -170,14 +178,14 @@ def test_a_new_keyholder_stands_in_metadata_policy_and_keys_once_it_is_merged(re
     assert signed.root is not None
     assert dave.public_key.keyid in signed.root.signed.roles["root"].keyids
     ready.online()
-    ready.change(lambda view: plan.add_target(view, f"{NPM}/more.json", b"{}"))
+    ready.change(lambda view: add_target(view, f"{NPM}/more.json", b"{}"))
     sign_all(ready, "dave")
 
 
 def test_a_revoked_keyholder_is_gone_everywhere(ready: Ceremony) -> None:
     dave = ready.signers["dave"] = CryptoSigner.generate_ed25519()
-    ready.change(lambda view: plan.add_key(view, "dave", dave.public_key, roles=["root", "targets"]))
-    ready.change(lambda view: plan.revoke_key(view, "bob"))
+    ready.change(lambda view: add_key(view, "dave", dave.public_key, roles=["root", "targets"]))
+    ready.change(lambda view: revoke_key(view, "bob"))
     sign_all(ready, "alice", "bob", "carol", "dave")
     assert "bob" not in roles_of(ready)
     assert not (ready.workspace.root / "keys/bob.pub").exists()
@@ -186,22 +194,22 @@ def test_a_revoked_keyholder_is_gone_everywhere(ready: Ceremony) -> None:
 
 
 WRONG: list[tuple[Callable[[View], Plan], str]] = [
-    (lambda view: plan.revoke_key(view, "ci"), "without ci, snapshot would have 0 keyholders and a threshold of 1"),
-    (lambda view: plan.revoke_key(view, "dave"), 'there is no keyholder "dave"'),
-    (lambda view: plan.add_key(view, "dave", None, roles=["root"]), 'there is no keyholder "dave"'),
-    (lambda view: plan.add_key(view, "alice", view.keys["bob"], roles=["root"]), "alice: is a keyholder already"),
-    (lambda view: plan.add_key(view, "dave", view.keys["bob"], roles=[]), "is the key that bob already holds"),
-    (lambda view: plan.add_key(view, "alice", None, roles=["root"]), "alice is a keyholder of root already"),
-    (lambda view: plan.add_key(view, "alice", None, roles=["nobody"]), 'there is no role "nobody"; there are root'),
-    (lambda view: plan.add_key(view, "alice", None, roles=[]), "no --role was named"),
-    (lambda view: plan.set_role(view, "root", threshold=4), "roles.root.threshold: must be at most 3"),
-    (lambda view: plan.set_role(view, "root", threshold=2), "root is just so already"),
-    (lambda view: plan.set_role(view, "nobody", threshold=2), 'there is no role "nobody"'),
-    (lambda view: plan.set_role(view, "root", signing_days=900), "roles.root.signing_days: must be less than"),
-    (lambda view: plan.renew(view, ["timestamp"]), "timestamp: is signed by online keys"),
-    (lambda view: plan.renew(view, ["nobody"]), 'there is no signed role "nobody"'),
-    (lambda view: plan.revoke_registry_key(view, NPM, "SHA256:x"), 'has no key "SHA256:x"; it has SHA256:jl3b'),
-    (lambda view: plan.revoke_registry_key(view, "registry.example", "x"), "there is no such target"),
+    (lambda view: revoke_key(view, "ci"), "without ci, snapshot would have 0 keyholders and a threshold of 1"),
+    (lambda view: revoke_key(view, "dave"), 'there is no keyholder "dave"'),
+    (lambda view: add_key(view, "dave", None, roles=["root"]), 'there is no keyholder "dave"'),
+    (lambda view: add_key(view, "alice", view.keys["bob"], roles=["root"]), "alice: is a keyholder already"),
+    (lambda view: add_key(view, "dave", view.keys["bob"], roles=[]), "is the key that bob already holds"),
+    (lambda view: add_key(view, "alice", None, roles=["root"]), "alice is a keyholder of root already"),
+    (lambda view: add_key(view, "alice", None, roles=["nobody"]), 'there is no role "nobody"; there are root'),
+    (lambda view: add_key(view, "alice", None, roles=[]), "no --role was named"),
+    (lambda view: plan_role(view, "root", threshold=4), "roles.root.threshold: must be at most 3"),
+    (lambda view: plan_role(view, "root", threshold=2), "root is just so already"),
+    (lambda view: plan_role(view, "nobody", threshold=2), 'there is no role "nobody"'),
+    (lambda view: plan_role(view, "root", signing_days=900), "roles.root.signing_days: must be less than"),
+    (lambda view: plan_renewal(view, ["timestamp"]), "timestamp: is signed by online keys"),
+    (lambda view: plan_renewal(view, ["nobody"]), 'there is no signed role "nobody"'),
+    (lambda view: revoke_registry_key(view, NPM, "SHA256:x"), 'has no key "SHA256:x"; it has SHA256:jl3b'),
+    (lambda view: revoke_registry_key(view, "registry.example", "x"), "there is no such target"),
 ]
 
 
@@ -221,7 +229,7 @@ def test_a_change_that_cannot_be_made_leaves_the_workspace_as_it_is(
 
 
 def test_a_higher_threshold_is_signed_and_merged_with_the_policy(ready: Ceremony) -> None:
-    ready.change(lambda view: plan.set_role(view, "targets", threshold=3))
+    ready.change(lambda view: plan_role(view, "targets", threshold=3))
     assert [role.role for role in event_status(ready.workspace).roles] == ["root", "targets"]
     ready.sign("alice", "bob")
     with pytest.raises(ThresholdError, match="targets version 2 has 2 of 3"):
@@ -232,10 +240,10 @@ def test_a_higher_threshold_is_signed_and_merged_with_the_policy(ready: Ceremony
 
 
 def test_other_periods_need_no_signature_and_count_from_the_next_version(ready: Ceremony) -> None:
-    ready.change(lambda view: plan.set_role(view, NPM, expiry_days=90, signing_days=9))
+    ready.change(lambda view: plan_role(view, NPM, expiry_days=90, signing_days=9))
     assert event_status(ready.workspace).due
     assert ready.merge().versions == {}
-    ready.change(lambda view: plan.renew(view, [NPM]))
+    ready.change(lambda view: plan_renewal(view, [NPM]))
     sign_all(ready, "npm-team")
     expires = ready.workspace.signed().delegated[NPM].signed.expires
     assert expires == ready.now.replace(microsecond=0) + timedelta(days=90)
@@ -244,7 +252,7 @@ def test_other_periods_need_no_signature_and_count_from_the_next_version(ready: 
 def test_renewing_changes_the_expiry_and_nothing_else(ready: Ceremony) -> None:
     before = {name: parsed.signed for name, parsed in ready.workspace.signed().everything().items()}
     ready.now += timedelta(days=30)
-    ready.change(lambda view: plan.renew(view, ["root", "targets", NPM]))
+    ready.change(lambda view: plan_renewal(view, ["root", "targets", NPM]))
     sign_all(ready, "alice", "carol", "npm-team")
     for name in ("root", "targets", NPM):
         after = ready.workspace.signed().everything()[name].signed
@@ -263,12 +271,12 @@ def test_a_delegation_lands_in_metadata_and_policy_together(ready: Ceremony) -> 
         paths=("hex.example/*",),
         terminating=True,
     )
-    ready.change(lambda view: plan.delegate(view, delegation))
-    ready.change(lambda view: plan.add_target(view, "hex.example/key.pem", b"pem"))
+    ready.change(lambda view: plan_delegation(view, delegation))
+    ready.change(lambda view: add_target(view, "hex.example/key.pem", b"pem"))
     sign_all(ready, "alice", "bob", "npm-team")
     assert ready.workspace.policy().delegations["hex.example"] == delegation
     ready.online()
-    ready.change(lambda view: plan.renew(view, ["hex.example"]))
+    ready.change(lambda view: plan_renewal(view, ["hex.example"]))
     sign_all(ready, "alice", "npm-team")
 
 
@@ -282,7 +290,7 @@ def document(ceremony: Ceremony) -> list[tuple[str, str, dict[str, str]]]:
 
 def client(ceremony: Ceremony, registry: str = NPM) -> TrustClient:
     out = ceremony.folder / "out"
-    publish(ceremony.workspace, out, now=ceremony.now)
+    publish_workspace(ceremony.workspace, out, now=ceremony.now)
     root = (ceremony.workspace.root / "metadata/1.root.json").read_bytes()
     anchor = Anchor(name="example", initial_root=root, mirrors=(Mirror(url=str(out)),), registries=(registry,))
     return TrustClient(anchor, state=ceremony.folder / "state")
@@ -291,7 +299,7 @@ def client(ceremony: Ceremony, registry: str = NPM) -> TrustClient:
 def test_a_stolen_registry_key_is_revoked_and_every_client_refuses_it(ready: Ceremony) -> None:
     with client(ready) as before:
         assert before.registry_keys(NPM).find(NEW).id == NEW
-    ready.change(lambda view: plan.revoke_registry_key(view, NPM, NEW))
+    ready.change(lambda view: revoke_registry_key(view, NPM, NEW))
     sign_all(ready, "npm-team")
     ready.online()
     with client(ready) as after:
@@ -305,8 +313,8 @@ def test_a_stolen_registry_key_is_revoked_and_every_client_refuses_it(ready: Cer
 
 def test_a_revocation_survives_a_new_key_document(ready: Ceremony) -> None:
     before = (ready.workspace.root / f"targets/{NPM}/keys.json").read_bytes()
-    ready.change(lambda view: plan.revoke_registry_key(view, NPM, NEW))
-    ready.change(lambda view: plan.add_target(view, f"{NPM}/keys.json", before))
+    ready.change(lambda view: revoke_registry_key(view, NPM, NEW))
+    ready.change(lambda view: add_target(view, f"{NPM}/keys.json", before))
     sign_all(ready, "npm-team")
     ready.online()
     with client(ready) as found, pytest.raises(VerificationError, match="was revoked"):
@@ -324,10 +332,10 @@ def test_a_key_of_another_kind_of_registry_is_revoked_and_its_document_stays(
     ready: Ceremony, registry: str, keyid: str
 ) -> None:
     entry = catalogue_entry(registry)
-    ready.change(lambda view: plan.add_target(view, entry.target, entry.target_bytes))
+    ready.change(lambda view: add_target(view, entry.target, entry.target_bytes))
     with pytest.raises(InputError, match='has no key "x"; it has'):
-        ready.change(lambda view: plan.revoke_registry_key(view, registry, "x"))
-    made = ready.change(lambda view: plan.revoke_registry_key(view, registry, keyid))
+        ready.change(lambda view: revoke_registry_key(view, registry, "x"))
+    made = ready.change(lambda view: revoke_registry_key(view, registry, keyid))
     assert "whose bytes stay" in made.changes[-1]
     sign_all(ready, "alice", "bob")
     ready.online()
@@ -338,11 +346,11 @@ def test_a_key_of_another_kind_of_registry_is_revoked_and_its_document_stays(
 
 
 def test_the_only_key_stays_in_the_document_when_it_is_revoked(ready: Ceremony) -> None:
-    ready.change(lambda view: plan.revoke_registry_key(view, NPM, OLD))
-    made = ready.change(lambda view: plan.revoke_registry_key(view, NPM, NEW))
+    ready.change(lambda view: revoke_registry_key(view, NPM, OLD))
+    made = ready.change(lambda view: revoke_registry_key(view, NPM, NEW))
     assert "its entry stays until there is another" in made.changes[-1]
     with pytest.raises(InputError, match="is revoked already"):
-        ready.change(lambda view: plan.revoke_registry_key(view, NPM, NEW))
+        ready.change(lambda view: revoke_registry_key(view, NPM, NEW))
     sign_all(ready, "npm-team")
     ready.online()
     assert {entry[0] for entry in document(ready)} == {NEW}
@@ -353,11 +361,9 @@ def test_the_only_key_stays_in_the_document_when_it_is_revoked(ready: Ceremony) 
 def test_a_registry_key_is_rotated_with_its_usages_and_times(ready: Ceremony) -> None:
     key = CryptoSigner.generate_ecdsa()
     start, end = ready.now + timedelta(days=7), ready.now + timedelta(days=21)
-    ready.change(
-        lambda view: plan.rotate_registry_key(view, NPM, NEW, key.public_key, keyid=None, start=start, end=end)
-    )
+    ready.change(lambda view: rotate_registry_key(view, NPM, NEW, key.public_key, keyid=None, start=start, end=end))
     sign_all(ready, "npm-team")
-    mark = ssh_fingerprint(key.public_key)
+    mark = ssh_fingerprint_of(key.public_key)
     assert mark is not None
     found = {(keyid, usage): window for keyid, usage, window in document(ready)}
     for usage in ("npm:signatures", "npm:attestations"):
@@ -377,12 +383,12 @@ def test_a_rotation_that_would_leave_a_gap_is_refused(ready: Ceremony) -> None:
     key = CryptoSigner.generate_ecdsa().public_key
     later = ready.now + timedelta(days=1)
     with pytest.raises(InputError, match="nothing that the registry signs in between would verify"):
-        ready.change(lambda view: plan.rotate_registry_key(view, NPM, NEW, key, keyid=None, start=later, end=ready.now))
+        ready.change(lambda view: rotate_registry_key(view, NPM, NEW, key, keyid=None, start=later, end=ready.now))
 
 
 def test_an_edited_document_keeps_its_layout(ready: Ceremony) -> None:
     before = (ready.workspace.root / f"targets/{NPM}/keys.json").read_text()
-    ready.change(lambda view: plan.revoke_registry_key(view, NPM, OLD))
+    ready.change(lambda view: revoke_registry_key(view, NPM, OLD))
     sign_all(ready, "npm-team")
     after = (ready.workspace.root / f"targets/{NPM}/keys.json").read_text()
     assert set(after.splitlines()) <= set(before.splitlines())
@@ -390,7 +396,7 @@ def test_an_edited_document_keeps_its_layout(ready: Ceremony) -> None:
 
 def test_a_registry_without_a_document_begins_with_its_first_key(ready: Ceremony) -> None:
     key = CryptoSigner.generate_ed25519().public_key
-    ready.change(lambda view: plan.add_registry_key(view, "registry.example", key, keyid="first", start=ready.now))
+    ready.change(lambda view: add_registry_key(view, "registry.example", key, keyid="first", start=ready.now))
     sign_all(ready, "alice", "bob")
     value = json.loads((ready.workspace.root / "targets/registry.example/keys.json").read_bytes())
     assert [(item["keyId"], item["keyUsage"]) for item in value["keys"]] == [("first", "npm:signatures")]
@@ -401,7 +407,7 @@ def test_a_registry_without_a_document_begins_with_its_first_key(ready: Ceremony
 
 def test_maintainers_at_work_at_once_lose_no_change_and_no_signature(ready: Ceremony) -> None:
     new_event(ready.workspace, "together", "all at once", now=ready.now)
-    change(ready.workspace, lambda view: plan.add_target(view, f"{NPM}/more.json", b"{}"), now=ready.now)
+    change(ready.workspace, lambda view: add_target(view, f"{NPM}/more.json", b"{}"), now=ready.now)
     for number in range(6):
         (ready.folder / f"{number}.txt").write_text(str(number))
     lines = [["target", "add", f"{number}.txt", f"{number}.txt", "-w", "workspace"] for number in range(6)]

@@ -21,23 +21,24 @@ from securesystemslib.signer import CryptoSigner
 
 from conftest import Require
 from interop.readers import PythonTuf, TufJs
-from kedge.anchor import Anchor
-from kedge.client import TrustClient
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
 from kedge.errors import InputError, KedgeError, StoreError
-from kedge.transport import Mirror
-from kedge_repo.bins import BinTarget, in_batches, update_bins
-from kedge_repo.bins.bucket import bin_number
-from kedge_repo.online import sign_online
-from kedge_repo.payload import digest
-from kedge_repo.plan import add_target, delegate, rotate_key
-from kedge_repo.policy import BinsPolicy, Content, DelegationPolicy
-from kedge_repo.publish.destination import Destination, Held, Overlay
-from kedge_repo.publish.directory import publish_to
-from kedge_repo.publish.files import TIMESTAMP_PATH, collect_files
+from kedge.transport.mirror import Mirror
+from kedge_repo.bins.lines import BinTarget, in_batches
+from kedge_repo.bins.update import bin_number, update_bins
+from kedge_repo.events.plan import add_target
+from kedge_repo.events.plan_keys import rotate_key
+from kedge_repo.events.plan_roles import plan_delegation
+from kedge_repo.publish.destination import TIMESTAMP_PATH, Destination, Held, Overlay
+from kedge_repo.publish.files import collect_files
 from kedge_repo.publish.folder import FolderDestination
-from kedge_repo.publish.objectstore import ObjectStoreDestination
+from kedge_repo.publish.object_store import ObjectStoreDestination
+from kedge_repo.publish.online import sign_online
+from kedge_repo.publish.publish import Published, publish_to, write_to
 from kedge_repo.publish.replay import READERS
-from kedge_repo.publish.write import Published, write_to
+from kedge_repo.workspace.metadata import digest
+from kedge_repo.workspace.policy import BinsPolicy, Content, DelegationPolicy
 from repo_tools.ceremony import NPM, Ceremony
 from support import stores
 from support.stores import Store
@@ -118,7 +119,7 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Ceremony:
         expiry=expiry,
         signing=signing,
     )
-    ceremony.change(lambda view: delegate(view, policy))
+    ceremony.change(lambda view: plan_delegation(view, policy))
     ceremony.sign("alice", "bob")
     ceremony.merge()
     put(ceremony, CONTENT)

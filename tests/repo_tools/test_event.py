@@ -13,16 +13,22 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 
 from kedge.errors import InputError, StoreError, ThresholdError, VerificationError
-from kedge_repo import disk
-from kedge_repo.collect import event_status, export_request, import_responses, own_request, sign_event
-from kedge_repo.event import Event
-from kedge_repo.eventfiles import load_event, save_event
-from kedge_repo.keyholder import sign_request
-from kedge_repo.maintain import cancel_event, change, merge_event
-from kedge_repo.plan import add_target, remove_target, rotate_key
-from kedge_repo.request import Response, RoleSignature
-from kedge_repo.standing import stand
-from kedge_repo.workspace import Workspace
+from kedge_repo.events.changes import cancel_event, change, merge_event
+from kedge_repo.events.event import Event, load_event, save_event
+from kedge_repo.events.open_event import stand
+from kedge_repo.events.plan import add_target, remove_target
+from kedge_repo.events.plan_keys import rotate_key
+from kedge_repo.events.signatures import (
+    event_status,
+    export_request,
+    import_responses,
+    own_request,
+    sign_event,
+)
+from kedge_repo.signing.keyholder import sign_request
+from kedge_repo.signing.request import Response, RoleSignature
+from kedge_repo.workspace import files as disk
+from kedge_repo.workspace.workspace import Workspace
 from repo_tools.ceremony import NPM, Ceremony, contents
 
 
@@ -296,7 +302,7 @@ def test_an_event_that_is_damaged_while_nobody_writes_is_refused_at_once(
     opened: Ceremony, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[str] = []
-    read = disk.read
+    read = disk.read_file
 
     def noting(path: Path, **options: Any) -> bytes:
         reads.append(path.name)

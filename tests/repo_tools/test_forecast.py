@@ -12,15 +12,22 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
-from kedge.document import DocumentError, format_time
+from kedge.documents import DocumentError, format_time
 from kedge.errors import ExitCode, InputError
-from kedge_repo import plan
 from kedge_repo._cli.app import app
-from kedge_repo.forecast import Basis, Forecast, Outlook, RoleForecast, forecast
-from kedge_repo.forecastforms import forecast_calendar, forecast_metrics
-from kedge_repo.maintain import merge_event
-from kedge_repo.signinglog import Signing, read_signings
-from kedge_repo.standing import open_roles, read_signed
+from kedge_repo.audit.forecast import (
+    Basis,
+    Forecast,
+    Outlook,
+    RoleForecast,
+    forecast_calendar,
+    forecast_expiry,
+    forecast_metrics,
+)
+from kedge_repo.events.changes import merge_event
+from kedge_repo.events.event import Signing, read_signings
+from kedge_repo.events.open_event import open_roles, read_signed
+from kedge_repo.events.plan import add_target
 from repo_tools.ceremony import NPM, Ceremony
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -45,7 +52,7 @@ def ceremony(tmp_path_factory: pytest.TempPathFactory) -> Ceremony:
 
 def look(made: Ceremony, *signings: Signing, after_days: float = 0, **options: Any) -> Forecast:
     at = NOW + timedelta(days=after_days)
-    return forecast(read_signed(made.workspace), made.workspace.policy(), signings, now=at, **options)
+    return forecast_expiry(read_signed(made.workspace), made.workspace.policy(), signings, now=at, **options)
 
 
 def role(found: Forecast, name: str) -> RoleForecast:
@@ -104,7 +111,7 @@ def test_the_role_that_is_due_first_stands_first(ceremony: Ceremony) -> None:
 def test_merging_keeps_how_long_signing_took(tmp_path: Path) -> None:
     made = Ceremony(tmp_path, now=NOW).ready()
     assert read_signings(made.workspace) == ()
-    made.change(lambda view: plan.add_target(view, f"{NPM}/a.json", b""))
+    made.change(lambda view: add_target(view, f"{NPM}/a.json", b""))
     assert open_roles(made.workspace, read_signed(made.workspace)) == {"2026-01-01-add-a-json": (NPM,)}
     made.sign("npm-team")
     merged = NOW + timedelta(days=4, hours=6)

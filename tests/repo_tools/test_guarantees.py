@@ -12,12 +12,13 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 from tuf.api.metadata import Metadata, Root
 
 from kedge.errors import ThresholdError, VerificationError
-from kedge.findings import Severity
-from kedge.metadata import parse, require_threshold
+from kedge.registries.registry import Severity
+from kedge.tuf.metadata import parse, require_threshold
 from kedge_repo._cli.app import run
-from kedge_repo.guarantees import Guarantee, is_post_quantum, lint_policy, lint_signed, propose
-from kedge_repo.plan import add_key, set_role
-from kedge_repo.publish.directory import publish
+from kedge_repo.audit.guarantees import Guarantee, is_post_quantum, lint_policy, lint_signed, propose
+from kedge_repo.events.plan_keys import add_key
+from kedge_repo.events.plan_roles import plan_role
+from kedge_repo.publish.publish import publish_workspace
 from repo_tools.ceremony import Ceremony
 
 CLASSICAL = [CryptoSigner.generate_ed25519(), CryptoSigner.generate_ecdsa(), CryptoSigner.generate_ed25519()]
@@ -107,7 +108,7 @@ def migrated(folder: Path) -> Ceremony:
         ceremony.change(partial(add_key, keyholder=name, new=key, roles=("root",)))
     ceremony.sign("alice", "bob")
     ceremony.merge()
-    ceremony.change(lambda view: set_role(view, "root", threshold=5))
+    ceremony.change(lambda view: plan_role(view, "root", threshold=5))
     return ceremony
 
 
@@ -120,7 +121,7 @@ def test_a_repository_comes_from_classical_keys_to_both_kinds_and_python_tuf_fol
     ceremony.merge()
     ceremony.online()
     # From every root on, by kedge and by python-tuf's Updater.
-    (done,) = publish(ceremony.workspace, tmp_path / "out", now=ceremony.now)
+    (done,) = publish_workspace(ceremony.workspace, tmp_path / "out", now=ceremony.now)
     assert done.replayed == 2 * 3
     policy = ceremony.workspace.policy()
     findings = lint_policy(policy, ceremony.workspace.keys(policy))

@@ -15,19 +15,21 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, TargetFile, Targets
 from typer.testing import CliRunner
 
-from kedge.anchor import Anchor
-from kedge.client import TrustClient
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
 from kedge.errors import ExitCode, ExpiredError, InputError, ThresholdError, VerificationError
-from kedge.transport import Mirror
-from kedge_repo import plan
+from kedge.transport.mirror import Mirror
 from kedge_repo._cli.app import app
-from kedge_repo.collect import sign_event
-from kedge_repo.handin import HandIn, Taken, Wished, prepare, read_published, take_hand_in
-from kedge_repo.keyholder import TrustedRoot, sign_request, verify_request
-from kedge_repo.maintain import merge_event
-from kedge_repo.payload import Payload
-from kedge_repo.publish.directory import publish
-from kedge_repo.request import Request, Response, RoleSignature, TargetChange
+from kedge_repo.events.changes import merge_event
+from kedge_repo.events.hand_in import HandIn, Taken, Wished, prepare, read_published, take_hand_in
+from kedge_repo.events.plan import add_target
+from kedge_repo.events.plan_keys import add_key, revoke_registry_key
+from kedge_repo.events.plan_roles import plan_renewal, plan_role
+from kedge_repo.events.signatures import sign_event
+from kedge_repo.publish.publish import publish_workspace
+from kedge_repo.signing.keyholder import TrustedRoot, sign_request, verify_request
+from kedge_repo.signing.request import Request, Response, RoleSignature, TargetChange
+from kedge_repo.workspace.metadata import Payload
 from repo_tools.ceremony import NPM, Ceremony, contents
 
 PATH = f"{NPM}/keys.json"
@@ -51,7 +53,7 @@ def allow(made: Ceremony, bounds: str = BOUNDS) -> None:
 def template(tmp_path_factory: pytest.TempPathFactory) -> Ceremony:
     made = Ceremony(tmp_path_factory.mktemp("handin")).ready()
     allow(made)
-    publish(made.workspace, made.folder / "public", now=made.now)
+    publish_workspace(made.workspace, made.folder / "public", now=made.now)
     return made
 
 
@@ -100,7 +102,7 @@ def test_a_hand_in_from_nothing_but_what_is_published_reaches_clients(ceremony: 
     assert made.workspace.events() == ()
     assert made.workspace.target(PATH) == new
     made.online()
-    publish(made.workspace, made.folder / "public", now=made.now)
+    publish_workspace(made.workspace, made.folder / "public", now=made.now)
     anchor = Anchor(name="t", initial_root=root_of(made), mirrors=(Mirror(url=str(made.folder / "public")),))
     with TrustClient(anchor, state=made.folder / "client") as client:
         assert client.target(PATH).data == new
@@ -246,13 +248,13 @@ def test_a_signature_by_somebody_else_or_over_something_else_is_refused(ceremony
 
 def test_without_the_table_and_for_other_roles_nothing_is_taken(tmp_path: Path) -> None:
     made = Ceremony(tmp_path).ready()
-    publish(made.workspace, made.folder / "public", now=made.now)
+    publish_workspace(made.workspace, made.folder / "public", now=made.now)
     hand_in = signed_by(made, requested(made), "npm-team")
     with pytest.raises(InputError, match="takes no hand-ins for") as refused:
         take(made, hand_in)
     assert "hand_in]" in str(refused.value.hint)
     allow(made)
-    made.change(lambda view: plan.renew(view, [NPM]))
+    made.change(lambda view: plan_renewal(view, [NPM]))
     with pytest.raises(InputError, match=r"changes registry\.npmjs\.org already"):
         take(made, hand_in)
 
@@ -263,14 +265,14 @@ def test_two_owners_neither_of_them_alone(tmp_path: Path) -> None:
     made.signers["steward"] = CryptoSigner.generate_ed25519()
     made.sign("alice", "bob", "npm-team")
     made.merge()
-    made.change(lambda view: plan.add_key(view, "steward", made.signers["steward"].public_key, roles=[NPM]))
-    made.change(lambda view: plan.set_role(view, NPM, threshold=2))
+    made.change(lambda view: add_key(view, "steward", made.signers["steward"].public_key, roles=[NPM]))
+    made.change(lambda view: plan_role(view, NPM, threshold=2))
     made.sign("alice", "bob", "npm-team", "steward")
     made.merge()
     made.online()
     allow(made)
     public = made.folder / "public"
-    publish(made.workspace, public, now=made.now)
+    publish_workspace(made.workspace, public, now=made.now)
 
     taken = take(made, signed_by(made, requested(made), "npm-team"))
     assert taken.merged is None
@@ -281,7 +283,7 @@ def test_two_owners_neither_of_them_alone(tmp_path: Path) -> None:
     assert merge_event(made.workspace).versions == {NPM: 3}
 
     # The repository alone changes nothing either.
-    made.change(lambda view: plan.add_target(view, PATH, made.workspace.target(PATH) + b"\n"))
+    made.change(lambda view: add_target(view, PATH, made.workspace.target(PATH) + b"\n"))
     made.sign("steward")
     with pytest.raises(ThresholdError, match="missing: npm-team"):
         made.merge()
@@ -304,11 +306,11 @@ def test_what_a_mirror_shows_the_keyholders_is_verified(ceremony: Ceremony) -> N
 def test_revoked_keys_stay_revoked_through_a_hand_in(ceremony: Ceremony) -> None:
     made = ceremony
     old = "SHA256:jl3bwswu80PjjokCgh0o2w5c2U4LhQAE57gj9cz1kzA"
-    made.change(lambda view: plan.revoke_registry_key(view, NPM, old))
+    made.change(lambda view: revoke_registry_key(view, NPM, old))
     made.sign("npm-team")
     made.merge()
     made.online()
-    publish(made.workspace, made.folder / "public", now=made.now)
+    publish_workspace(made.workspace, made.folder / "public", now=made.now)
     kept = signed_by(made, requested(made), "npm-team")
     dropped = signed_by(made, requested(made, Wished(put={PATH: document(made)}, customs={PATH: {"x": 1}})), "npm-team")
     with pytest.raises(VerificationError, match="was revoked, and would be trusted again"):

@@ -11,11 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from kedge.errors import InputError
-from kedge_repo import plan
 from kedge_repo._cli.app import app
-from kedge_repo.collect import own_request
-from kedge_repo.keydocument import key_document
-from kedge_repo.lint import (
+from kedge_repo.events.plan import add_target
+from kedge_repo.events.signatures import own_request
+from kedge_repo.publish.folder import FolderDestination
+from kedge_repo.publish.publish import publication_changes, publish_workspace
+from kedge_repo.signing.lint import (
     DocumentChange,
     exit_code,
     fetch_live,
@@ -23,9 +24,7 @@ from kedge_repo.lint import (
     lint_live,
     request_changes,
 )
-from kedge_repo.publish.directory import publish
-from kedge_repo.publish.folder import FolderDestination
-from kedge_repo.publish.lint import publication_changes
+from kedge_repo.workspace.key_document import find_key_document
 from repo_tools.ceremony import NPM, Ceremony, contents
 from support.server import HostileServer
 
@@ -37,7 +36,7 @@ NEW = "SHA256:DhQ8wR5APBvFHLF/+Tc+AYvPOdTpcIDqOhxsBHRwC7U"
 @pytest.fixture
 def ceremony(tmp_path: Path) -> Ceremony:
     made = Ceremony(tmp_path).ready()
-    publish(made.workspace, made.folder / "public", now=made.now)
+    publish_workspace(made.workspace, made.folder / "public", now=made.now)
     return made
 
 
@@ -72,7 +71,7 @@ def run(*arguments: object) -> Any:
 
 def test_d3_the_old_key_dropped_stops_export_signing_and_publishing(ceremony: Ceremony, tmp_path: Path) -> None:
     made = ceremony
-    made.change(lambda view: plan.add_target(view, PATH, dropping(made, OLD)))
+    made.change(lambda view: add_target(view, PATH, dropping(made, OLD)))
     before = contents(tmp_path)
     for line in (
         ["event", "export", "-w", made.workspace.root, "-o", tmp_path / "r.json"],
@@ -98,7 +97,7 @@ def test_d3_the_old_key_dropped_stops_export_signing_and_publishing(ceremony: Ce
 def test_d3_control_a_document_in_order_passes_and_is_published(ceremony: Ceremony) -> None:
     made = ceremony
     data = json.dumps({"keys": entries(made)}).encode()
-    made.change(lambda view: plan.add_target(view, PATH, data))
+    made.change(lambda view: add_target(view, PATH, data))
     assert run("event", "export", "-w", made.workspace.root, "-o", made.folder / "r.json").exit_code == 0
     made.sign("npm-team")
     made.merge()
@@ -107,7 +106,7 @@ def test_d3_control_a_document_in_order_passes_and_is_published(ceremony: Ceremo
 
 
 def test_a_document_that_clients_cannot_read_and_one_that_goes_are_told(ceremony: Ceremony) -> None:
-    document = key_document(PATH)
+    document = find_key_document(PATH)
     assert document is not None
     old = (ceremony.workspace.target(PATH), None)
     for new, expected in (
@@ -123,10 +122,8 @@ def test_a_document_that_clients_cannot_read_and_one_that_goes_are_told(ceremony
 
 
 def test_an_event_brings_its_documents_with_what_they_replace(ceremony: Ceremony) -> None:
-    ceremony.change(
-        lambda view: plan.add_target(view, PATH, dropping(ceremony, OLD), {"kedge": {"v": 1, "revoked": [OLD]}})
-    )
-    ceremony.change(lambda view: plan.add_target(view, f"{NPM}/other.json", b"{}"))
+    ceremony.change(lambda view: add_target(view, PATH, dropping(ceremony, OLD), {"kedge": {"v": 1, "revoked": [OLD]}}))
+    ceremony.change(lambda view: add_target(view, f"{NPM}/other.json", b"{}"))
     (change,) = request_changes(own_request(ceremony.workspace))
     assert change.document.path == PATH
     assert change.old is not None
@@ -161,7 +158,7 @@ def test_the_document_is_compared_with_what_the_registry_serves(
 ) -> None:
     live = endpoint(ceremony)
     spoil(live)
-    document = key_document(PATH)
+    document = find_key_document(PATH)
     assert document is not None
     signed = (ceremony.workspace.target(PATH), None)
     found = lint_live(document, signed, json.dumps(live).encode(), now=ceremony.now, file="live")
@@ -169,7 +166,7 @@ def test_the_document_is_compared_with_what_the_registry_serves(
 
 
 def test_a_revoked_key_that_the_registry_still_serves_is_told(ceremony: Ceremony) -> None:
-    document = key_document(PATH)
+    document = find_key_document(PATH)
     assert document is not None
     signed = (dropping(ceremony, NEW), {"kedge": {"v": 1, "revoked": [NEW]}})
     live = json.dumps(endpoint(ceremony)).encode()

@@ -15,19 +15,15 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from witness_log import WitnessService
 
+from kedge.client.keylog.entries import KeyLeaf, RoleLeaf, RootLeaf, parse_leaf, replay
 from kedge.errors import ExitCode, InputError, KedgeError, ThresholdError, VerificationError
-from kedge.keylog.checkpoint import Checkpoint, write_body
-from kedge.keylog.leaf import KeyLeaf, RoleLeaf, RootLeaf, parse_leaf
-from kedge.keylog.note import Note, NoteSignature, VerifierKey
-from kedge.keylog.policy import LogPolicy, Witness
-from kedge.keylog.proof import LogProof
-from kedge.keylog.replay import replay
-from kedge_repo.logbook import LogBook
-from kedge_repo.logwriter import LogWriter, verifier_key
-from kedge_repo.publish.directory import publish
+from kedge.tlog.checkpoint import Checkpoint, LogProof, write_body
+from kedge.tlog.note import Note, NoteSignature, VerifierKey
+from kedge.tlog.policy import LogPolicy, Witness
 from kedge_repo.publish.folder import FolderDestination
-from kedge_repo.publish.log import publish_log
-from kedge_repo.witness import Answer, HttpPost, Question, ask_witnesses
+from kedge_repo.publish.log_writer import LogBook, LogWriter, publish_log, verifier_key
+from kedge_repo.publish.publish import publish_workspace
+from kedge_repo.publish.witness import Answer, HttpPost, Question, ask_witnesses
 from repo_tools.ceremony import NPM, contents
 from support.logged import NAMES, ORIGIN, Logged, Witnesses
 from support.witness import serving
@@ -294,7 +290,7 @@ def test_another_log_takes_the_place_of_one_once_the_policy_lists_both(logged: L
     logged.ceremony.online()
     places = [FolderDestination(folder=logged.public)]
     publish_log(logged.ceremony.workspace, writer, places, now=logged.clock.moment, post=logged.witnesses, pause_s=0)
-    publish(logged.ceremony.workspace, logged.public, now=logged.clock.moment, readers={})
+    publish_workspace(logged.ceremony.workspace, logged.public, now=logged.clock.moment, readers={})
     client = logged.client()
     assert [key.id for key in client.registry_keys(NPM).keys] == ["k"]
     assert client.trust.log is not None

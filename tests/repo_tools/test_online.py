@@ -10,8 +10,9 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 
 from kedge.errors import ExpiredError, InputError, ThresholdError
-from kedge_repo.online import Online, sign_online
-from kedge_repo.plan import add_target, rotate_key
+from kedge_repo.events.plan import add_target
+from kedge_repo.events.plan_keys import rotate_key
+from kedge_repo.publish.online import Online, sign_online
 from repo_tools.ceremony import Ceremony, contents
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)

@@ -11,13 +11,14 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Root, Targets
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.errors import InputError
-from kedge_repo.payload import canonical
-from kedge_repo.plan import View, add_target, delegate, initial, remove_target, responsible_role, rotate_key
-from kedge_repo.policy import DelegationPolicy
-from kedge_repo.standing import stand
-from kedge_repo.targetpath import check_target_path
+from kedge_repo.events.open_event import stand
+from kedge_repo.events.plan import View, add_target, remove_target, responsible_role
+from kedge_repo.events.plan_keys import rotate_key
+from kedge_repo.events.plan_roles import plan_delegation, plan_initial
+from kedge_repo.workspace.metadata import canonical, check_target_path
+from kedge_repo.workspace.policy import DelegationPolicy
 from repo_tools.ceremony import NPM, Ceremony
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
@@ -109,10 +110,10 @@ def test_a_new_delegation_brings_its_role_with_it(view: View) -> None:
         paths=("hex.pm/*",),
         terminating=True,
     )
-    plan = delegate(view, policy)
+    plan = plan_delegation(view, policy)
     assert {payload.role: payload.version for payload in plan.payloads} == {"targets": 2, "hex.pm": 1}
     with pytest.raises(InputError, match="just so already"):
-        delegate(view.with_plan(plan), policy)
+        plan_delegation(view.with_plan(plan), policy)
 
 
 def test_wishes_that_change_nothing_are_refused(view: View) -> None:
@@ -123,7 +124,7 @@ def test_wishes_that_change_nothing_are_refused(view: View) -> None:
         add_target(planned, "a.json", b"1", {"kedge": {"v": 1}})
     add_target(planned, "a.json", b"1", {"kedge": {"v": 2}})
     with pytest.raises(InputError, match="a repository begins once"):
-        initial(view)
+        plan_initial(view)
 
 
 @pytest.mark.parametrize(

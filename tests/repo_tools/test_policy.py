@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from kedge.document import DocumentError
-from kedge_repo.policy import Policy
+from kedge.documents import DocumentError
+from kedge_repo.workspace.policy import Policy
 
 GOOD = """
 format = "kedge.policy/1"

@@ -12,13 +12,21 @@ from kedge.errors import InputError
 from kedge.registries.pub.listing import read_listing
 from kedge_repo._cli.app import run
 from kedge_repo.bins.update import BinsUpdate
-from kedge_repo.online import sign_online
-from kedge_repo.plan import delegate
-from kedge_repo.policy import BinsPolicy, Content, DelegationPolicy
+from kedge_repo.events.plan_roles import plan_delegation
+from kedge_repo.events.pub import (
+    Gathered,
+    folder_answers,
+    gather,
+    has_bins,
+    into_bins,
+    into_event,
+    read_names,
+    web_answers,
+)
 from kedge_repo.publish.files import collect_files
+from kedge_repo.publish.online import sign_online
 from kedge_repo.publish.replay import READERS
-from kedge_repo.pubsource import folder_answers, read_names, web_answers
-from kedge_repo.pubsync import Gathered, gather, has_bins, into_bins, into_event
+from kedge_repo.workspace.policy import BinsPolicy, Content, DelegationPolicy
 from repo_tools.ceremony import Ceremony
 from support.pub import PubRegistry, sha256_of
 from support.server import HostileServer
@@ -55,7 +63,7 @@ class PubCeremony(Ceremony):
 
     def delegated(self, wanted: DelegationPolicy) -> PubCeremony:
         self.ready()
-        self.change(lambda view: delegate(view, wanted))
+        self.change(lambda view: plan_delegation(view, wanted))
         self.sign("alice", "bob")
         self.merge()
         return self

@@ -14,10 +14,18 @@ from securesystemslib.signer import CryptoSigner
 
 from conftest import REPOSITORY, Require
 from kedge.errors import InputError, VerificationError
-from kedge_repo import plan
-from kedge_repo.collect import RawSignature, event_status, import_raw, own_request
-from kedge_repo.maintain import change
-from kedge_repo.publickey import algorithm, fingerprint, parse_public_key, ssh_fingerprint, to_pem
+from kedge_repo.events.changes import change
+from kedge_repo.events.plan import add_target
+from kedge_repo.events.plan_keys import rotate_key
+from kedge_repo.events.plan_roles import plan_role
+from kedge_repo.events.signatures import RawSignature, event_status, import_raw, own_request
+from kedge_repo.workspace.public_key import (
+    algorithm,
+    fingerprint,
+    parse_public_key,
+    ssh_fingerprint_of,
+    to_pem,
+)
 from repo_tools.ceremony import NPM, Ceremony, contents
 from repo_tools.machine import Machine
 
@@ -58,7 +66,7 @@ def raw(data: bytes, key: str, role: str = "root") -> RawSignature:
 def give_alice(ready: Ceremony, machine: Machine, public: Path) -> str:
     """Rotate alice's key to ``public`` and write root's payload where the how-to reads it; gives the fingerprint."""
     key = parse_public_key(public.read_bytes())
-    ready.change(lambda view: plan.rotate_key(view, "alice", key))
+    ready.change(lambda view: rotate_key(view, "alice", key))
     payload = next(item for item in own_request(ready.workspace).request.payloads if item.role == "root")
     (machine.folder / "bytes/2.root.payload").write_bytes(payload.data)
     return fingerprint(key)
@@ -100,7 +108,7 @@ def test_the_documented_bytes_are_what_ml_dsa_signs(
     (openssl.folder / "alice.pub").write_bytes(to_pem(signer.public_key))
     mark = give_alice(ready, openssl, openssl.folder / "alice.pub")
     assert algorithm(signer.public_key) == kind.__name__.replace("MLDSA", "ML-DSA-").removesuffix("PrivateKey")
-    assert ssh_fingerprint(signer.public_key) is None
+    assert ssh_fingerprint_of(signer.public_key) is None
     assert openssl.shell(documented("{ printf 'tuf")).code == 0
     message = (openssl.folder / "message").read_bytes()
     assert len(message) == 68
@@ -115,19 +123,19 @@ def test_the_documented_bytes_are_what_ml_dsa_signs(
 
 
 def test_a_pair_of_numbers_is_an_ecdsa_signature_as_well(ready: Ceremony) -> None:
-    ready.change(lambda view: plan.add_target(view, "a.txt", b"a"))
+    ready.change(lambda view: add_target(view, "a.txt", b"a"))
     payload = own_request(ready.workspace).request.payloads[0]
     bob = ready.signers["bob"]
     r, s = decode_dss_signature(bytes.fromhex(bob.sign(payload.data).signature))
     pair = r.to_bytes(32, "big") + s.to_bytes(32, "big")
-    mark = ssh_fingerprint(bob.public_key)
+    mark = ssh_fingerprint_of(bob.public_key)
     assert mark is not None
     assert import_raw(ready.workspace, raw(pair, mark, "targets")).added == (("targets", "bob"),)
 
 
 def test_of_two_roots_a_bare_signature_goes_to_the_one_that_it_signs(ready: Ceremony) -> None:
-    ready.change(lambda view: plan.rotate_key(view, "carol", CryptoSigner.generate_ed25519().public_key))
-    change(ready.workspace, lambda view: plan.set_role(view, "root", threshold=3), now=ready.now, on_top=True)
+    ready.change(lambda view: rotate_key(view, "carol", CryptoSigner.generate_ed25519().public_key))
+    change(ready.workspace, lambda view: plan_role(view, "root", threshold=3), now=ready.now, on_top=True)
     alice = ready.signers["alice"]
     for payload in own_request(ready.workspace).request.payloads[:2]:
         data = bytes.fromhex(alice.sign(payload.data).signature)
@@ -137,7 +145,7 @@ def test_of_two_roots_a_bare_signature_goes_to_the_one_that_it_signs(ready: Cere
 
 
 def test_a_bare_signature_that_is_not_right_is_refused(ready: Ceremony) -> None:
-    ready.change(lambda view: plan.add_target(view, f"{NPM}/keys.json", b'{"keys":[]}'))
+    ready.change(lambda view: add_target(view, f"{NPM}/keys.json", b'{"keys":[]}'))
     payload = own_request(ready.workspace).request.payloads[0]
     npm, alice = ready.signers["npm-team"], ready.signers["alice"]
     good, mark = bytes.fromhex(npm.sign(payload.data).signature), fingerprint(npm.public_key)

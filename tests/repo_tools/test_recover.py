@@ -13,19 +13,18 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Timestamp
 from typer.testing import CliRunner
 
-from kedge.anchor import Anchor
-from kedge.client import TrustClient
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
 from kedge.errors import ExitCode, InputError, Reason, VerificationError
-from kedge.transport import Mirror
+from kedge.transport.mirror import Mirror
 from kedge_repo._cli.app import app
-from kedge_repo.maintain import change
-from kedge_repo.online import sign_online
-from kedge_repo.publickey import to_pem
-from kedge_repo.publish.directory import publish
-from kedge_repo.recover import Harm, Recovery, Verdict, plan_recovery, recovery_plan
-from kedge_repo.rehearse import Rehearsal, rehearse
-from kedge_repo.rehearse.stage import TargetCopy, push_ahead
-from kedge_repo.standing import signed_view
+from kedge_repo.audit.recover import Harm, Recovery, Verdict, plan_recovery, recovery_plan
+from kedge_repo.audit.rehearse import Rehearsal, TargetCopy, push_ahead, rehearse_recovery
+from kedge_repo.events.changes import change
+from kedge_repo.events.open_event import signed_view
+from kedge_repo.publish.online import sign_online
+from kedge_repo.publish.publish import publish_workspace
+from kedge_repo.workspace.public_key import to_pem
 from repo_tools.ceremony import NPM, Ceremony, contents
 from repo_tools.test_bins import Binned
 from repo_tools.test_bins import target as bin_target
@@ -35,7 +34,7 @@ from repo_tools.test_bins import target as bin_target
 def template(tmp_path_factory: pytest.TempPathFactory) -> Ceremony:
     """Root and targets 2 of alice, bob and carol; npm-team alone for npm's paths; ci online."""
     made = Ceremony(tmp_path_factory.mktemp("recover")).ready()
-    publish(made.workspace, made.folder / "public", now=made.now)
+    publish_workspace(made.workspace, made.folder / "public", now=made.now)
     return made
 
 
@@ -159,7 +158,7 @@ def test_d6_the_event_sets_it_right_for_clients_that_the_thief_pushed_ahead(cere
     made.sign("bob", "carol")
     made.merge()
     sign_online(made.workspace, [new["ci"], made.signers["ci"]], now=made.now)
-    (published,) = publish(made.workspace, public, now=made.now)
+    (published,) = publish_workspace(made.workspace, public, now=made.now)
     assert published.timestamp == 2
     assert refreshed() == (2, 2)
     # What the stolen key signs from now on is taken by nobody.
@@ -182,10 +181,10 @@ def test_names_that_the_thief_took_are_numbered_over(ceremony: Ceremony) -> None
     made.merge()
     sign_online(made.workspace, [new["ci"]], now=made.now)
     with pytest.raises(InputError, match=r"2\.snapshot\.json: holds other bytes"):
-        publish(made.workspace, public, now=made.now)
+        publish_workspace(made.workspace, public, now=made.now)
     signed = sign_online(made.workspace, [new["ci"]], now=made.now, at_least=50)
     assert (signed.snapshot, signed.timestamp, signed.snapshot_is_new) == (50, 50, True)
-    publish(made.workspace, public, now=made.now)
+    publish_workspace(made.workspace, public, now=made.now)
     timestamp: Metadata[Timestamp] = Metadata.from_file(str(public / "metadata/timestamp.json"))
     assert timestamp.signed.version == 50
 
@@ -194,7 +193,7 @@ def play(made: Ceremony, folder: Path, what: Harm) -> Rehearsal:
     workspace = made.workspace
     path = f"{NPM}/keys.json"
     targets = [TargetCopy(path=path, data=workspace.target(path), custom=None)]
-    return rehearse(folder, workspace.policy_text(), targets, what, now=datetime.now(UTC))
+    return rehearse_recovery(folder, workspace.policy_text(), targets, what, now=datetime.now(UTC))
 
 
 def test_a_rehearsal_shows_what_both_clients_saw_at_each_step(template: Ceremony, tmp_path: Path) -> None:

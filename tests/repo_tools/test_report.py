@@ -17,12 +17,12 @@ from securesystemslib.signer import CryptoSigner
 from typer.testing import CliRunner
 
 from conftest import Require
-from kedge_repo import plan
 from kedge_repo._cli.app import app
-from kedge_repo.maintain import merge_event
-from kedge_repo.report import ReportFacts, gather, page
-from kedge_repo.report.bars import HEIGHT, WIDTH, Kind, bar, scale_for
-from kedge_repo.report.markup import element
+from kedge_repo.audit.report import HEIGHT, WIDTH, Kind, bar, element, page, scale_for
+from kedge_repo.audit.report_facts import ReportFacts, gather
+from kedge_repo.events.changes import merge_event
+from kedge_repo.events.plan import add_target
+from kedge_repo.events.plan_keys import rotate_key
 from repo_tools.ceremony import NPM, Ceremony
 from support.chromium import Chromium, Page
 
@@ -37,15 +37,15 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Ceremony:
     """A repository with everything on its page: a rotation, a merged and an open event, a finding, another target."""
     made = Ceremony(tmp_path_factory.mktemp("report"), now=NOW - timedelta(days=100)).ready()
     made.signers["carol-2"] = CryptoSigner.generate_ed25519()
-    made.change(lambda view: plan.rotate_key(view, "carol", made.signers["carol-2"].public_key))
+    made.change(lambda view: rotate_key(view, "carol", made.signers["carol-2"].public_key))
     made.sign("alice", "bob")
     merge_event(made.workspace, now=made.now + timedelta(days=6))
-    made.change(lambda view: plan.add_target(view, f"{NPM}/notes.txt", b"notes"))
+    made.change(lambda view: add_target(view, f"{NPM}/notes.txt", b"notes"))
     made.sign("npm-team")
     made.merge()
     made.now = NOW
     made.online()
-    made.change(lambda view: plan.add_target(view, f"{NPM}/more.txt", b"more"))
+    made.change(lambda view: add_target(view, f"{NPM}/more.txt", b"more"))
     (made.workspace.root / "metadata" / "junk.json").write_text("{}")
     return made
 

@@ -10,12 +10,13 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 
 from architecture import schemas
-from kedge_repo import plan
-from kedge_repo.collect import own_request
-from kedge_repo.keydiff import Sample, read_sample
-from kedge_repo.publickey import fingerprint, ssh_fingerprint
-from kedge_repo.review import Review, review
-from kedge_repo.reviewjson import review_table
+from kedge_repo.events.plan import add_target
+from kedge_repo.events.plan_keys import revoke_key, revoke_registry_key, rotate_registry_key
+from kedge_repo.events.plan_roles import plan_role
+from kedge_repo.events.signatures import own_request
+from kedge_repo.signing.key_diff import Sample, read_sample
+from kedge_repo.signing.review import Review, review_request, review_table
+from kedge_repo.workspace.public_key import fingerprint, ssh_fingerprint_of
 from repo_tools.ceremony import NPM, Ceremony
 
 OLD = "SHA256:jl3bwswu80PjjokCgh0o2w5c2U4LhQAE57gj9cz1kzA"
@@ -28,7 +29,7 @@ def ready(tmp_path: Path) -> Ceremony:
 
 
 def shown(ceremony: Ceremony, sample: Sample | None = None) -> tuple[Review, str]:
-    found = review(own_request(ceremony.workspace), sample=sample)
+    found = review_request(own_request(ceremony.workspace), sample=sample)
     assert schemas.faults("review", json.loads(json.dumps(review_table(found)))) == []
     return found, re.sub(r":[0-9a-f]{8}\b", "", "\n".join(found.lines()))
 
@@ -42,7 +43,7 @@ def without(ceremony: Ceremony, keyid: str) -> bytes:
 def test_114_of_117_releases_stop_verifying(ready: Ceremony, shared_vectors: Path) -> None:
     sample = read_sample((shared_vectors / "npm/lodash-packument-corgi.json").read_bytes())
     document = without(ready, OLD)
-    ready.change(lambda view: plan.add_target(view, f"{NPM}/keys.json", document))
+    ready.change(lambda view: add_target(view, f"{NPM}/keys.json", document))
     found, text = shown(ready, sample)
     assert "sample lodash: 114 of 117 releases stop verifying (the sample states no publish times" in text
     counted = found.roles[0].targets[0].sample
@@ -56,9 +57,7 @@ def test_of_a_release_with_a_publish_time_the_time_counts(ready: Ceremony, share
     sample = read_sample(json.dumps(packument).encode())
     document = (ready.workspace.root / f"targets/{NPM}/keys.json").read_bytes()
     assert document.count(b"2025-01-29") == 2
-    ready.change(
-        lambda view: plan.add_target(view, f"{NPM}/keys.json", document.replace(b"2025-01-29", b"2019-01-29", 1))
-    )
+    ready.change(lambda view: add_target(view, f"{NPM}/keys.json", document.replace(b"2025-01-29", b"2019-01-29", 1)))
     _, text = shown(ready, sample)
     assert "sample lodash: 114 of 117 releases stop verifying\n" in text
     assert (
@@ -69,37 +68,37 @@ def test_of_a_release_with_a_publish_time_the_time_counts(ready: Ceremony, share
 
 def test_a_key_document_is_compared_key_by_key(ready: Ceremony) -> None:
     key = CryptoSigner.generate_ed25519().public_key
-    ready.change(lambda view: plan.rotate_registry_key(view, NPM, NEW, key, keyid=None, start=ready.now, end=ready.now))
-    ready.change(lambda view: plan.revoke_registry_key(view, NPM, OLD))
+    ready.change(lambda view: rotate_registry_key(view, NPM, NEW, key, keyid=None, start=ready.now, end=ready.now))
+    ready.change(lambda view: revoke_registry_key(view, NPM, OLD))
     found, text = shown(ready)
-    assert f"adds key {ssh_fingerprint(key)} for npm:signatures, valid from " in text
+    assert f"adds key {ssh_fingerprint_of(key)} for npm:signatures, valid from " in text
     assert f"sha256 {fingerprint(key)}" in text
     assert f"removes key {OLD} for npm:attestations, valid from 2022-12-01T00:00:00Z to 2025-01-29T00:00:00Z" in text
     assert f"revokes key {OLD}: nothing that it ever signed is accepted any more" in text
     assert f"key {NEW} for npm:signatures: valid from 2025-01-13T00:00:00Z to " in text
     diff = review_table(found)["roles"][0]["targets"][0]["keys"]
-    assert [entry["id"] for entry in diff["added"]] == [ssh_fingerprint(key)] * 2
+    assert [entry["id"] for entry in diff["added"]] == [ssh_fingerprint_of(key)] * 2
     assert [entry["before"]["id"] for entry in diff["changed"]] == [NEW, NEW]
     assert diff["revoked"] == [OLD]
 
 
 def test_what_clients_would_choke_on_is_a_warning(ready: Ceremony) -> None:
-    ready.change(lambda view: plan.revoke_registry_key(view, NPM, OLD))
+    ready.change(lambda view: revoke_registry_key(view, NPM, OLD))
     ready.sign("npm-team")
     ready.merge()
     ready.online()
     document = (ready.workspace.root / f"targets/{NPM}/keys.json").read_bytes()
-    ready.change(lambda view: plan.add_target(view, f"{NPM}/keys.json", document + b" ", {}))
+    ready.change(lambda view: add_target(view, f"{NPM}/keys.json", document + b" ", {}))
     _, text = shown(ready)
     assert f"WARNING: key {OLD} is revoked no longer" in text
-    ready.change(lambda view: plan.add_target(view, f"{NPM}/keys.json", b"{"))
+    ready.change(lambda view: add_target(view, f"{NPM}/keys.json", b"{"))
     _, text = shown(ready)
     assert "WARNING: clients cannot read the new key document: is not JSON" in text
 
 
 def test_a_key_that_becomes_another_key_is_a_warning(ready: Ceremony) -> None:
     document = (ready.workspace.root / f"targets/{NPM}/keys.json").read_bytes()
-    ready.change(lambda view: plan.add_target(view, f"{NPM}/keys.json", swapped(document)))
+    ready.change(lambda view: add_target(view, f"{NPM}/keys.json", swapped(document)))
     _, text = shown(ready)
     assert f"WARNING: key {NEW} for npm:signatures is another key now; sha256 " in text
 
@@ -113,8 +112,8 @@ def swapped(document: bytes) -> bytes:
 
 
 def test_consequences_are_computed_from_the_metadata(ready: Ceremony) -> None:
-    ready.change(lambda view: plan.set_role(view, "root", threshold=3))
-    ready.change(lambda view: plan.set_role(view, "targets", threshold=1))
+    ready.change(lambda view: plan_role(view, "root", threshold=3))
+    ready.change(lambda view: plan_role(view, "targets", threshold=1))
     _, text = shown(ready)
     assert "after this, alice, bob and carol alone can replace root, and with it every other key\n" in text
     assert "after this, if one of these keys is lost, root can never be changed again\n" in text
@@ -123,7 +122,7 @@ def test_consequences_are_computed_from_the_metadata(ready: Ceremony) -> None:
 
 
 def test_two_who_alone_can_replace_root_are_named(ready: Ceremony) -> None:
-    ready.change(lambda view: plan.revoke_key(view, "carol"))
+    ready.change(lambda view: revoke_key(view, "carol"))
     _, text = shown(ready)
     assert "after this, alice and bob alone can replace root, and with it every other key\n" in text
 
@@ -136,7 +135,7 @@ def test_a_first_ceremony_says_what_its_holders_can_do(tmp_path: Path) -> None:
     assert "after this, root can still be changed when 1 of its 3 keys is lost" in text
     assert f"after this, npm-team alone can change {NPM}/* (as {NPM})" in text
     marks = {key.name: key.ssh_fingerprint for key in found.keys}
-    assert marks["bob"] == ssh_fingerprint(ceremony.signers["bob"].public_key)
+    assert marks["bob"] == ssh_fingerprint_of(ceremony.signers["bob"].public_key)
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"name":"a","versions":{"1":{}}}', b"[" * 100_000])

@@ -11,18 +11,12 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from securesystemslib.signer import CryptoSigner
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.errors import InputError
-from kedge_repo.publickey import fingerprint, parse_public_key
-from kedge_repo.signers import (
-    Algorithm,
-    KeyProtection,
-    asked_twice,
-    new_key,
-    open_keyholders,
-    open_signer,
-    passphrase_from,
-)
+from kedge_repo.signing.signers.keyfile import Algorithm, KeyProtection, new_key
+from kedge_repo.signing.signers.location import open_keyholders, open_signer
+from kedge_repo.signing.signers.secret import asked_twice, passphrase_from
+from kedge_repo.workspace.public_key import fingerprint, parse_public_key
 from repo_tools.ceremony import Ceremony
 
 UNENCRYPTED = KeyProtection.UNENCRYPTED_KEY_FILE_ALLOWED

@@ -16,8 +16,8 @@ from securesystemslib.signer import CryptoSigner, Signer
 
 from conftest import Require
 from kedge.errors import FetchError, InputError
-from kedge_repo.publickey import algorithm, fingerprint, parse_public_key, ssh_fingerprint
-from kedge_repo.signers import open_signer
+from kedge_repo.signing.signers.location import open_signer
+from kedge_repo.workspace.public_key import algorithm, fingerprint, parse_public_key, ssh_fingerprint_of
 from repo_tools.conftest import PIN, SshAgent, Token
 from repo_tools.machine import Machine
 
@@ -107,7 +107,7 @@ def test_an_agent_signs_with_a_key_named_by_fingerprint_or_comment(
     mark = subprocess.run(
         ["ssh-keygen", "-l", "-f", public], capture_output=True, text=True, check=True
     ).stdout.split()[1]
-    assert ssh_fingerprint(key) == mark
+    assert ssh_fingerprint_of(key) == mark
     for name in ("work", mark):
         signer = open_signer(f"ssh-agent:{name}", never, public=key)
         for _ in range(20):  # an mpint has a byte more or less, by chance

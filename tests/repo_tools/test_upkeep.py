@@ -14,24 +14,23 @@ import pytest
 from securesystemslib.signer import CryptoSigner, Signature
 from tuf.api.metadata import Timestamp
 
-from kedge.anchor import Anchor
-from kedge.client import TrustClient
-from kedge.clock import FixedClock
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
+from kedge.client.settings import FixedClock
 from kedge.errors import ExpiredError, InputError, StoreError, VerificationError
-from kedge.metadata import parse
-from kedge.transport import Mirror
-from kedge_repo.bins import BinTarget, in_batches, update_bins
-from kedge_repo.online import sign_online
-from kedge_repo.plan import add_target, delegate, renew, set_role
-from kedge_repo.publish.adopt import adopt
+from kedge.transport.mirror import Mirror
+from kedge.tuf.metadata import parse
+from kedge_repo.bins.lines import BinTarget, in_batches
+from kedge_repo.bins.update import update_bins
+from kedge_repo.events.plan import add_target
+from kedge_repo.events.plan_roles import plan_delegation, plan_renewal, plan_role
 from kedge_repo.publish.destination import TIMESTAMP_PATH, BehindError, Destination, Held, TakenError
-from kedge_repo.publish.directory import publish
 from kedge_repo.publish.files import collect_files
 from kedge_repo.publish.folder import FolderDestination
-from kedge_repo.publish.prune import prune
-from kedge_repo.publish.replay import read_with_kedge
-from kedge_repo.publish.verify import read_back
-from kedge_repo.upkeep import Upkeep, keep_online, metrics
+from kedge_repo.publish.online import Upkeep, keep_online, metrics, sign_online
+from kedge_repo.publish.prune import prune_destination
+from kedge_repo.publish.publish import adopt, publish_workspace
+from kedge_repo.publish.replay import read_back, read_with_kedge
 from repo_tools.ceremony import NPM, Ceremony, contents
 from repo_tools.test_bins import packages
 from repo_tools.test_destinations import Fragile, KilledError, twin
@@ -183,7 +182,7 @@ def test_a_workspace_without_what_keyholders_signed_is_told(
 def test_what_is_published_by_strangers_is_not_taken_up(ready: Ceremony, tmp_path: Path) -> None:
     other = Ceremony(tmp_path / "other", now=NOW).ready()
     other.online()
-    publish(other.workspace, tmp_path / "theirs", now=NOW, readers=READERS)
+    publish_workspace(other.workspace, tmp_path / "theirs", now=NOW, readers=READERS)
     with pytest.raises(VerificationError, match="signed by 0 of the 1 keys"):
         adopt(ready.workspace, FolderDestination(folder=tmp_path / "theirs"))
 
@@ -224,7 +223,7 @@ def test_over_a_year_of_crashes_no_timestamp_expires_and_nothing_rolls_back(
     ready: Ceremony, place: FolderDestination, tmp_path: Path
 ) -> None:
     chance = random.Random(9)
-    ready.change(lambda view: set_role(view, "timestamp", expiry_days=28, signing_days=20))
+    ready.change(lambda view: plan_role(view, "timestamp", expiry_days=28, signing_days=20))
     ready.merge()
     committed = twin(ready, tmp_path / "committed")
     run(ready, place)
@@ -237,7 +236,7 @@ def test_over_a_year_of_crashes_no_timestamp_expires_and_nothing_rolls_back(
     for day in range(2, 367, 2):
         clock.moment = ready.now = NOW + day * DAY
         if day % 100 == 0:
-            ready.change(lambda view: renew(view, ["root", "targets", NPM]))
+            ready.change(lambda view: plan_renewal(view, ["root", "targets", NPM]))
             ready.sign("alice", "bob", "npm-team")
             ready.merge()
             committed = twin(ready, tmp_path / f"committed-{day}")
@@ -265,7 +264,7 @@ def test_over_a_year_of_crashes_no_timestamp_expires_and_nothing_rolls_back(
 
 def grown(ready: Ceremony, place: FolderDestination, days: Sequence[int]) -> None:
     """A role with bins, of which one changes on each of ``days``."""
-    ready.change(lambda view: delegate(view, packages(2)))
+    ready.change(lambda view: plan_delegation(view, packages(2)))
     ready.sign("alice", "bob")
     ready.merge()
     for day in days:
@@ -273,7 +272,7 @@ def grown(ready: Ceremony, place: FolderDestination, days: Sequence[int]) -> Non
         target = BinTarget(path="packages/a", length=day, sha256="0" * 64)
         update_bins(ready.workspace, "packages", in_batches([target]), [ready.signers["ci"]], now=ready.now)
         ready.online()
-        publish(ready.workspace, place.folder, now=ready.now, readers=READERS)
+        publish_workspace(ready.workspace, place.folder, now=ready.now, readers=READERS)
 
 
 def test_snapshots_and_bins_are_dropped_once_no_timestamp_leads_to_them(
@@ -282,10 +281,10 @@ def test_snapshots_and_bins_are_dropped_once_no_timestamp_leads_to_them(
     grown(ready, place, [0, 2, 4, 30])  # timestamps last 7 days; until day 11 one may lead to snapshot 4
     before = contents(place.folder)
     snapshots = [f"metadata/{version}.snapshot.json" for version in (1, 2, 3, 4, 5)]
-    assert prune(ready.workspace, place, now=NOW + 7 * DAY) == ()
-    planned = prune(ready.workspace, place, now=NOW + 31 * DAY, dry_run=True)
+    assert prune_destination(ready.workspace, place, now=NOW + 7 * DAY) == ()
+    planned = prune_destination(ready.workspace, place, now=NOW + 31 * DAY, dry_run=True)
     assert contents(place.folder) == before or snapshots[0] not in before
-    dropped = prune(ready.workspace, place, now=NOW + 31 * DAY)
+    dropped = prune_destination(ready.workspace, place, now=NOW + 31 * DAY)
     assert dropped == planned
     assert {path for path in dropped if "snapshot" in path} == {path for path in snapshots[:-1] if path in before}
     bins = {path for path in dropped if "packages-" in path}
@@ -293,7 +292,7 @@ def test_snapshots_and_bins_are_dropped_once_no_timestamp_leads_to_them(
     assert set(contents(place.folder)) == set(before) - set(dropped)
     found = read_back(collect_files(ready.workspace), place.name, clock=FixedClock(NOW + 31 * DAY))
     assert (found.faults, found.lookups) == ((), 1)
-    assert prune(ready.workspace, place, now=NOW + 31 * DAY) == ()
+    assert prune_destination(ready.workspace, place, now=NOW + 31 * DAY) == ()
 
 
 def test_a_client_with_a_valid_timestamp_of_before_still_finds_its_bins(
@@ -311,19 +310,19 @@ def test_a_client_with_a_valid_timestamp_of_before_still_finds_its_bins(
     ready.now = NOW + 11 * DAY
     update_bins(ready.workspace, "packages", in_batches([grown_again]), [ready.signers["ci"]], now=ready.now)
     ready.online()
-    publish(ready.workspace, place.folder, now=ready.now, readers=READERS)
-    prune(ready.workspace, place, now=ready.now)
+    publish_workspace(ready.workspace, place.folder, now=ready.now, readers=READERS)
+    prune_destination(ready.workspace, place, now=ready.now)
     assert held is not None
     old = {**contents(place.folder), TIMESTAMP_PATH: held.data}
     read_with_kedge(old, anchor.initial_root, (), NOW + 11 * DAY, ("packages/a",))
-    prune(ready.workspace, place, now=NOW + 14 * DAY)
+    prune_destination(ready.workspace, place, now=NOW + 14 * DAY)
     old = {**contents(place.folder), TIMESTAMP_PATH: held.data}
     with pytest.raises(VerificationError, match="not there"):
         read_with_kedge(old, anchor.initial_root, (), NOW + 11 * DAY, ("packages/a",))
 
 
 def test_a_shorter_life_of_timestamps_makes_a_snapshot_that_says_how_long_the_old_ones_last(ready: Ceremony) -> None:
-    ready.change(lambda view: set_role(view, "timestamp", expiry_days=1, signing_days=0))
+    ready.change(lambda view: plan_role(view, "timestamp", expiry_days=1, signing_days=0))
     ready.merge()
     ready.now = NOW + DAY
     assert ready.online().snapshot_is_new

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from kedge.errors import InputError, StoreError, VerificationError
-from kedge_repo import disk
-from kedge_repo.found import Charter, Delegate, found_repository
-from kedge_repo.standing import read_signed, stand
-from kedge_repo.status import RoleHealth, workspace_status
-from kedge_repo.workspace import find_workspace
+from kedge_repo.audit.status import RoleHealth, workspace_status
+from kedge_repo.events.init import Charter, Delegate, found_repository
+from kedge_repo.events.open_event import read_signed, stand
+from kedge_repo.workspace import files as disk
+from kedge_repo.workspace.workspace import find_workspace
 from repo_tools.ceremony import NPM, Ceremony, contents
 
 
@@ -102,13 +102,13 @@ def test_a_repository_begins_once_and_a_bad_charter_writes_nothing(ready: Ceremo
 
 
 def test_a_write_that_fails_leaves_the_former_file_and_no_other(tmp_path: Path) -> None:
-    disk.replace(tmp_path / "a", b"1")
+    disk.replace_file(tmp_path / "a", b"1")
     (tmp_path / "a.d").mkdir()
     with pytest.raises(StoreError, match="cannot be written"):
-        disk.replace(tmp_path / "a.d", b"2")
+        disk.replace_file(tmp_path / "a.d", b"2")
     with pytest.raises(StoreError, match="a: cannot be made a folder: file exists"):
-        disk.create(tmp_path / "a/b", b"2")
+        disk.create_file(tmp_path / "a/b", b"2")
     with pytest.raises(FileExistsError):
-        disk.create(tmp_path / "a", b"2")
+        disk.create_file(tmp_path / "a", b"2")
     assert (tmp_path / "a").read_bytes() == b"1"
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "a.d"]

@@ -23,8 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from kedge_repo.demo import facts
-from kedge_repo.demo.mirror import LoopbackMirror
+from kedge_repo.demo import story as facts
+from kedge_repo.demo.story import LoopbackMirror
 
 __all__ = ["MINORS", "Installation", "absent", "found", "places", "smoke"]
 

@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 from urllib.parse import unquote
 
-from kedge import checks, workflow
-from kedge.checks import Freshness
-from kedge.state import Floors, TrustedState
-from kedge.workflow import MISSING, Accepted, Area, Fetch, Limits, Recall, Workflow
+from kedge.tuf import checks, workflow
+from kedge.tuf.checks import Freshness
+from kedge.tuf.state import Floors, TrustedState
+from kedge.tuf.steps import MISSING, Accepted, Area, Fetch, Limits, Missing, Recall, Step
+from kedge.tuf.workflow import Workflow
 from support.simulator import RepositorySimulator
 
 __all__ = ["Driver"]
@@ -32,7 +33,7 @@ class Driver:
 
     def run(self, steps: Workflow[R]) -> R:
         """Answer every step until the workflow returns or raises."""
-        answer: bytes | workflow.Missing | None = None
+        answer: bytes | Missing | None = None
         while True:
             try:
                 step = steps.send(answer)
@@ -41,7 +42,7 @@ class Driver:
                 return result
             answer = self._answer(step)
 
-    def _answer(self, step: workflow.Step) -> bytes | workflow.Missing | None:
+    def _answer(self, step: Step) -> bytes | Missing | None:
         if isinstance(step, Recall):
             return self.held.get((step.area, step.name), MISSING)
         if isinstance(step, Fetch):

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from kedge.carry import TakenIn, make_bundle, read_receiver, take_in
+from kedge.client.store import Store
 from kedge.errors import KedgeError, Reason, VerificationError
-from kedge.store import Store
+from kedge.mirror.bundle import TakenIn, make_bundle, read_receiver, take_in
 from support.world import KEYS, World
 
 __all__ = ["Gap"]

@@ -16,18 +16,16 @@ from typing import Any
 from securesystemslib.signer import CryptoSigner
 from witness_log import WitnessService
 
-from kedge.anchor import Anchor, Transparency
-from kedge.client import TrustClient
-from kedge.keylog.checkpoint import write_body
-from kedge.keylog.note import Note, NoteSignature
-from kedge.transport import Mirror
-from kedge_repo.logbook import LogBook
-from kedge_repo.logwriter import LogFiles, LogWriter
-from kedge_repo.plan import add_target
-from kedge_repo.publish.directory import publish
+from kedge.client.anchor import Anchor, Transparency
+from kedge.client.client import TrustClient
+from kedge.tlog.checkpoint import write_body
+from kedge.tlog.note import Note, NoteSignature
+from kedge.transport.mirror import Mirror
+from kedge_repo.events.plan import add_target
 from kedge_repo.publish.folder import FolderDestination
-from kedge_repo.publish.log import publish_log
-from kedge_repo.witness import Answer
+from kedge_repo.publish.log_writer import LogBook, LogFiles, LogWriter, publish_log
+from kedge_repo.publish.publish import publish_workspace
+from kedge_repo.publish.witness import Answer
 from repo_tools.ceremony import NPM, Ceremony
 from support.clock import SettableClock
 
@@ -120,7 +118,7 @@ class Logged:
             workspace = self.ceremony.workspace
             now, places = self.clock.moment, [FolderDestination(folder=self.public)]
             log = publish_log(workspace, self.writer(), places, now=now, post=self.witnesses, pause_s=0)
-        publish(self.ceremony.workspace, self.public, now=self.clock.moment, readers={})
+        publish_workspace(self.ceremony.workspace, self.public, now=self.clock.moment, readers={})
         return log
 
     def tomorrow(self, days: float = 1) -> None:

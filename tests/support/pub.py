@@ -14,8 +14,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from kedge.registries.pub.document import listing_path
 from kedge.registries.pub.listing import read_answer
+from kedge.registries.pub.registry import listing_path
 from support.simulator import RepositorySimulator
 
 __all__ = ["PubRegistry", "archive", "sha256_of"]

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from kedge.keylog.note import Note, NoteSignature, SignatureKind, VerifierKey
-from kedge.keylog.tree import build_tiles, leaf_hash, root_hash
+from kedge.registries.go.sumdb import tile_path
 from kedge.registries.go.sumfile import escaped
-from kedge.registries.go.tiles import tile_path
+from kedge.tlog.note import Note, NoteSignature, SignatureKind, VerifierKey
+from kedge.tlog.tree import build_tiles, leaf_hash, root_hash
 
 __all__ = ["GoWorld", "LogKey", "new_key"]
 

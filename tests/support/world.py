@@ -18,13 +18,13 @@ from urllib.parse import unquote
 
 import pytest
 
-from kedge.anchor import Anchor
-from kedge.client import TrustClient
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
 from kedge.errors import ExpiredError, FetchError, KedgeError, Reason, StoreError, VerificationError
-from kedge.transport import Deadline, Mirror, Transport
 from kedge.transport.directory import too_large
-from kedge.trust import Trust
-from kedge.workflow import MISSING, Fetch, Limits, Missing
+from kedge.transport.mirror import Deadline, Mirror, Transport
+from kedge.tuf.steps import MISSING, Fetch, Limits, Missing
+from kedge.tuf.trust import Trust
 from support.clock import SettableClock
 from support.simulator import RepositorySimulator
 

@@ -25,7 +25,13 @@ from typing import IO, NoReturn
 
 __all__ = ["run"]
 
-PRELOADED = ("kedge._cli.app", "kedge_repo._cli.app", "kedge.client", "kedge.transport.http", "kedge.registries.npm")
+PRELOADED = (
+    "kedge._cli.app",
+    "kedge_repo._cli.app",
+    "kedge.client.client",
+    "kedge.transport.http",
+    "kedge.registries.npm",
+)
 READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC", "COVERAGE")
 MAX_MESSAGE = 1 << 20
 

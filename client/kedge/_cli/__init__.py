@@ -2,3 +2,12 @@
 
 Answers go to stdout, everything else to stderr; where a command fails, stdout stays empty.
 """
+
+from kedge._doors import door
+
+__all__, __getattr__, __dir__ = door(
+    __name__,
+    {
+        "app": ["run"],
+    },
+)

@@ -9,23 +9,25 @@ from typing import Annotated
 
 import typer
 
-from kedge import anchor as anchors
-from kedge import checks
-from kedge._cli.mirrors import read_mirror
-from kedge._cli.options import Json, read_span
-from kedge._cli.output import Screen, answer, answer_json
-from kedge._cli.tables import anchors_document
-from kedge._cli.words import anchor_lines
-from kedge.anchor import Anchor, Transparency
-from kedge.bootstrap import fetch_root
-from kedge.document import format_time
+from kedge import tuf
+from kedge._cli.options import Json, read_mirror, read_span
+from kedge._cli.output import Screen, anchor_lines, anchors_document, answer, answer_json
+from kedge.client import (
+    Anchor,
+    Store,
+    Transparency,
+    add_anchor,
+    anchor_names,
+    configured_anchors,
+    fetch_root,
+    forget_time,
+    load_anchor,
+    remove_anchor,
+)
+from kedge.documents import format_time
 from kedge.errors import InputError, VerificationError
-from kedge.folders import config_folder, state_folder
-from kedge.session import forget_time
-from kedge.store import Store
+from kedge.files import config_folder, state_folder
 from kedge.transport import Mirror, open_mirrors
-
-__all__ = ["COMMANDS", "HELP", "add", "list_anchors", "remove", "reset_time", "show"]
 
 HELP = "The initial roots."
 
@@ -114,7 +116,7 @@ def add(
         red_line=read_span("--red-line", red_line),
         keep_history=keep_history,
     )
-    anchors.add(anchor, config_folder())
+    add_anchor(anchor, config_folder())
     _print([anchor], json=json)
     if not json:
         sys.stderr.write(f"kedge: added the anchor {name}; next: kedge refresh --anchor {name}\n")
@@ -131,12 +133,12 @@ def _text(file: Path) -> str:
 def list_anchors(json: Json = False) -> None:
     """List the anchors, those that were added and those that ship."""
     config = config_folder()
-    _print([anchors.load(name, config) for name in anchors.names(config)], json=json)
+    _print([load_anchor(name, config) for name in anchor_names(config)], json=json)
 
 
 def show(name: Name, json: Json = False) -> None:
     """Show one anchor."""
-    _print([anchors.load(name, config_folder())], json=json)
+    _print([load_anchor(name, config_folder())], json=json)
 
 
 def remove(name: Name) -> None:
@@ -144,7 +146,7 @@ def remove(name: Name) -> None:
 
     Its trust state stays: if the same anchor is added again, no older state will be accepted.
     """
-    anchors.remove(name, config_folder())
+    remove_anchor(name, config_folder())
     sys.stderr.write(f"kedge: removed the anchor {name}; its trust state stays\n")
 
 
@@ -158,7 +160,7 @@ def reset_time(
 
     Versions are not forgotten: no older state is accepted than was seen.
     """
-    anchor = anchors.load(name, config_folder())
+    anchor = load_anchor(name, config_folder())
     if not forget:
         raise InputError(
             "the time floor protects against a clock that was set back",
@@ -179,7 +181,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 
 def _print(found: list[Anchor], *, json: bool) -> None:
-    added = anchors.configured(config_folder())
+    added = configured_anchors(config_folder())
     answers = [(anchor, anchor.name not in added) for anchor in found]
     if json:
         answer_json(anchors_document(answers))
@@ -203,7 +205,7 @@ def _initial_root(file: Path | None, sha256: str | None, mirrors: tuple[Mirror, 
 def _read_root(path: Path) -> bytes:
     try:
         data = path.read_bytes()
-        checks.begin(data, file=str(path))
+        tuf.begin(data, file=str(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
     except VerificationError as error:

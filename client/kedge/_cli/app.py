@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from kedge import __version__
 from kedge._cli import (
     anchor,
     bundle,
@@ -29,9 +28,8 @@ from kedge._cli import (
 )
 from kedge._cli.output import answer, report
 from kedge._cli.plugins import CommandGroup, VerifierGroup
+from kedge._version import __version__
 from kedge.errors import ExitCode, KedgeError
-
-__all__ = ["application", "run"]
 
 PLAIN: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
 

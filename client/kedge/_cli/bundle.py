@@ -1,36 +1,205 @@
-"""``kedge bundle``: one file that carries trust across an air gap."""
+"""``kedge bundle``: one file that carries trust across an air gap.
+
+What a bundle is, in words and as ``kedge.bundle-report/1``.
+
+Frames as QR codes: images beside each other, or on the terminal (extra ``qr``).
+"""
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from kedge._cli.bundle_words import Report, Standing, report_document, report_lines
-from kedge._cli.clients import open_client, project_lock
-from kedge._cli.mirrors import takes_mirrors
-from kedge._cli.options import AnchorName, AsOf, Json, read_as_of, the_anchor
-from kedge._cli.outfile import replace_file
-from kedge._cli.output import Screen, answer, answer_json
-from kedge._cli.qr import TERMINAL, codes_on_terminal, write_codes
-from kedge._cli.words import say_warnings
-from kedge.anchor import Anchor
-from kedge.bundle.frames import from_frames, to_frames
-from kedge.bundle.packing import read_manifest
-from kedge.carry import default_targets, make_bundle, open_bundle, read_receiver, take_in
-from kedge.census import every_role, every_target
-from kedge.client import TrustClient
-from kedge.document import blame_user
-from kedge.errors import InputError
-from kedge.folders import state_folder
-from kedge.registry import find_registry
-from kedge.store import Store
-from kedge.transport import BUNDLE_SUFFIX
+from kedge._cli.options import (
+    AnchorName,
+    AsOf,
+    Json,
+    open_client,
+    project_lock,
+    read_as_of,
+    takes_mirrors,
+    the_anchor,
+)
+from kedge._cli.output import (
+    Screen,
+    Tone,
+    answer,
+    answer_json,
+    moment_text,
+    replace_file,
+    say_warnings,
+    trust_entry,
+    trust_rows,
+)
+from kedge.client import Anchor, Store, TrustClient
+from kedge.documents import blame_user, format_time
+from kedge.errors import InputError, StoreError
+from kedge.files import state_folder
+from kedge.mirror import (
+    default_targets,
+    from_frames,
+    make_bundle,
+    open_bundle,
+    read_receiver,
+    take_in,
+    to_frames,
+)
+from kedge.registries import find_registry
+from kedge.transport import BUNDLE_SUFFIX, Manifest, read_manifest
+from kedge.tuf import Trust, every_role, every_target
 
-__all__ = ["COMMANDS", "HELP", "apply", "create", "from_qr_text", "inspect", "verify"]
+
+class Standing(StrEnum):
+    """What was done with a bundle."""
+
+    READ = "read"
+    """Nothing was checked: it is what the file says of itself."""
+    MADE = "made"
+    VERIFIED = "verified"
+    APPLIED = "applied"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A bundle, what was done with it, and how far trust reaches with it where that is known."""
+
+    file: Path
+    file_bytes: int
+    manifest: Manifest
+    standing: Standing
+    trust: Trust | None = None
+
+
+def report_document(report: Report) -> dict[str, Any]:
+    """The answer to ``--json``."""
+    manifest, summary = report.manifest, report.manifest.summary
+    return {
+        "format": "kedge.bundle-report/1",
+        "file": str(report.file),
+        "file_bytes": report.file_bytes,
+        "standing": report.standing.value,
+        "tool": manifest.tool,
+        "sha256": manifest.sha256,
+        "payload_bytes": manifest.payload_bytes,
+        "valid_until": format_time(summary.valid_until),
+        "baseline": manifest.baseline.sha256 if manifest.baseline is not None else None,
+        "carries": {
+            "first_root": manifest.first_root,
+            "roles": list(manifest.carried_roles),
+            "targets": list(manifest.carried_targets),
+            "extra": sorted(manifest.extra),
+        },
+        "roles": [
+            {"name": name, "version": version, "signed_by": list(summary.signed_by.get(name, ()))}
+            for name, version in sorted(summary.roles.items())
+        ],
+        "targets": [{"path": path, "sha256": digest} for path, digest in sorted(summary.targets.items())],
+        "trust": trust_entry(report.trust) if report.trust is not None else None,
+    }
+
+
+def report_lines(screen: Screen, report: Report) -> list[str]:
+    """The same for people."""
+    manifest, summary = report.manifest, report.manifest.summary
+    rows: list[tuple[str, str] | tuple[str, str, Tone]] = [
+        ("standing", *_STANDINGS[report.standing]),
+        ("size", f"{report.file_bytes:,} bytes, {manifest.payload_bytes:,} unpacked"),
+        ("sha256", f"{manifest.sha256} (unpacked)"),
+        ("made by", manifest.tool),
+        ("valid until", f"{moment_text(summary.valid_until)} (signed)"),
+    ]
+    if manifest.baseline is not None:
+        rows.append(("since", manifest.baseline.sha256))
+    rows.append(("carries", _carries(manifest)))
+    lines = [*screen.heading(str(report.file)), *screen.rows(rows)]
+    lines += ["", *screen.heading("roles"), *screen.rows([*_roles(manifest)])]
+    if summary.targets:
+        lines += [
+            "",
+            *screen.heading("targets"),
+            *screen.rows([(path, ("sha256 " + digest)) for path, digest in sorted(summary.targets.items())]),
+        ]
+    if report.trust is not None:
+        lines += ["", *screen.heading(f"trust (anchor {report.trust.anchor})"), *screen.rows(trust_rows(report.trust))]
+    return lines
+
+
+_STANDINGS: dict[Standing, tuple[str, Tone]] = {
+    Standing.READ: ("unverified: this is what the file says of itself", Tone.CAUTION),
+    Standing.MADE: ("made from what this machine trusts", Tone.GOOD),
+    Standing.VERIFIED: ("verified, all of it; nothing was kept", Tone.GOOD),
+    Standing.APPLIED: ("verified, all of it, and kept", Tone.GOOD),
+}
+
+
+def _carries(manifest: Manifest) -> str:
+    last = manifest.summary.roles["root"]
+    parts = [*manifest.carried_roles, *manifest.carried_targets, *sorted(manifest.extra)]
+    if manifest.first_root is not None:
+        parts.insert(0, f"roots {manifest.first_root} to {last}" if manifest.first_root < last else f"root {last}")
+    return ", ".join(parts) or "nothing: nothing is new"
+
+
+def _roles(manifest: Manifest) -> list[tuple[str, str]]:
+    summary = manifest.summary
+    return [
+        (name, f"version {version}, signed by {', '.join(summary.signed_by.get(name, ())) or 'nobody who is named'}")
+        for name, version in sorted(summary.roles.items())
+    ]
+
+
+TERMINAL = "-"
+_KINDS = {".png": "png", ".svg": "svg"}
+
+
+def write_codes(path: Path, frames: Sequence[str]) -> list[Path]:
+    """Write an image a frame: ``path`` itself, or, where there are several, its name with ``-1``, ``-2`` and so on.
+
+    Raises:
+        InputError: the name is neither of a PNG nor of an SVG file.
+        StoreError: segno is not installed, or a file cannot be written.
+    """
+    kind = _KINDS.get(path.suffix.lower())
+    if kind is None:
+        raise InputError(f"{path}: QR codes are written as .png or .svg", hint="or name - to show them on the terminal")
+    written: list[Path] = []
+    for number, code in enumerate(_codes(frames), 1):
+        place = path if len(frames) == 1 else path.with_stem(f"{path.stem}-{number}")
+        image = io.BytesIO()
+        code.save(image, kind=kind, scale=4, border=4)
+        replace_file(place, image.getvalue())
+        written.append(place)
+    return written
+
+
+def codes_on_terminal(frames: Sequence[str]) -> list[str]:
+    """The lines of all codes, each below its number.
+
+    Raises:
+        StoreError: segno is not installed.
+    """
+    lines: list[str] = []
+    for number, code in enumerate(_codes(frames), 1):
+        drawn = io.StringIO()
+        code.terminal(drawn, compact=True)
+        lines += [f"{number} of {len(frames)}", *drawn.getvalue().rstrip("\n").split("\n"), ""]
+    return lines
+
+
+def _codes(frames: Sequence[str]) -> list[Any]:
+    try:
+        import segno  # the extra
+    except ModuleNotFoundError as error:
+        raise StoreError("QR codes need the Python package segno", hint="pip install 'kedge[qr]'") from error
+    return [segno.make(frame, error="m", boost_error=False, micro=False) for frame in frames]
+
 
 HELP = "One file that carries trust across an air gap."
 

@@ -7,10 +7,8 @@ from collections.abc import Callable
 
 from kedge._cli.options import Json
 from kedge._cli.output import Screen, answer, answer_json
-from kedge.config import FILE, Setting, read_settings
-from kedge.folders import config_folder, state_folder
-
-__all__ = ["COMMANDS", "HELP", "settings_by_name", "show"]
+from kedge.client import SETTINGS_FILE, Setting, read_settings
+from kedge.files import config_folder, state_folder
 
 HELP = "What the commands go by."
 
@@ -23,11 +21,13 @@ def show(json: Json = False) -> None:
     found = settings_by_name()
     if json:
         entries = {name: {"value": each.value, "origin": each.origin} for name, each in found.items()}
-        answer_json({"format": "kedge.config-show/1", "file": str(config_folder() / FILE), "settings": entries})
+        answer_json(
+            {"format": "kedge.config-show/1", "file": str(config_folder() / SETTINGS_FILE), "settings": entries}
+        )
         return
     screen = Screen.of_stdout()
     rows = [(name, f"{_shown(each.value)} (from: {each.origin})") for name, each in found.items()]
-    answer([*screen.heading(str(config_folder() / FILE)), *screen.rows(rows)])
+    answer([*screen.heading(str(config_folder() / SETTINGS_FILE)), *screen.rows(rows)])
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"show": show}

@@ -12,17 +12,21 @@ from typing import Annotated, Any
 import typer
 
 from kedge._cli.export import WithoutRetired, export, say_notes, trusted_sources
-from kedge._cli.mirrors import takes_mirrors
-from kedge._cli.options import AnchorName, Json, RequireRefresh
-from kedge._cli.outfile import replace_file
-from kedge._cli.output import answer, answer_json, visible
-from kedge.document import blame_user, format_time
+from kedge._cli.options import AnchorName, Json, RequireRefresh, takes_mirrors
+from kedge._cli.output import answer, answer_json, replace_file, visible
+from kedge.documents import blame_user, format_time
 from kedge.errors import InputError
-from kedge.registries.npm.corepack import Pin, Spec, make_pin, read_package_manager, set_package_manager
-from kedge.registries.npm.export import DEFAULT_UPSTREAM, VARIABLE, corepack_json
-from kedge.trust import Trust
-
-__all__ = ["COMMANDS", "HELP", "env", "exec_", "pin"]
+from kedge.registries.npm import (
+    DEFAULT_UPSTREAM,
+    VARIABLE,
+    Pin,
+    Spec,
+    corepack_json,
+    make_pin,
+    read_package_manager,
+    set_package_manager,
+)
+from kedge.tuf import Trust
 
 HELP = "Corepack with verified keys."
 
@@ -112,7 +116,7 @@ def pin(
     Corepack checks a hash in packageManager, and then no signature. So the signature is verified here, and the hash
     is of the bytes that were verified. Only that one value of package.json changes.
     """
-    from kedge.registries.npm.corepack.mirror import PackageMirror, choose_registry
+    from kedge.registries.npm import PackageMirror, choose_registry
 
     path, data = _read(manifest)
     with blame_user(str(manifest)):
@@ -158,7 +162,7 @@ def _spec(text: str | None, former: str | None, manifest: Path) -> Spec:
 
 
 def _npmrc(project: Path) -> list[dict[str, str]]:
-    from kedge.registries.npm.npmrc import parse_npmrc
+    from kedge.registries.npm import parse_npmrc
 
     files = (project / ".npmrc", Path(os.environ.get("NPM_CONFIG_USERCONFIG") or Path.home() / ".npmrc"))
     found = []

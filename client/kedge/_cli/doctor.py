@@ -11,13 +11,11 @@ import typer
 
 from kedge._cli.options import Json
 from kedge._cli.output import Screen, Tone, answer, answer_json
-from kedge.clock import SystemClock
-from kedge.diagnosis import Machine, diagnose
+from kedge.audit import Machine, diagnose
+from kedge.client import SystemClock
 from kedge.errors import ExitCode
-from kedge.findings import Finding, Severity
-from kedge.folders import config_folder, state_folder
-
-__all__ = ["doctor"]
+from kedge.files import config_folder, state_folder
+from kedge.registries import Finding, Severity
 
 SHOWN = {
     Severity.NOTE: ("ok", Tone.GOOD),

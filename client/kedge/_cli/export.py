@@ -12,19 +12,12 @@ from typing import Annotated, Any
 
 import typer
 
-from kedge._cli.clients import open_client
 from kedge._cli.keys import speaking_anchor
-from kedge._cli.mirrors import takes_mirrors
-from kedge._cli.options import AnchorName, Json, RequireRefresh, for_each, registry_ids
-from kedge._cli.outfile import replace_file
-from kedge._cli.output import Screen, answer, answer_json, visible
-from kedge._cli.words import say_warnings
+from kedge._cli.options import AnchorName, Json, RequireRefresh, for_each, open_client, registry_ids, takes_mirrors
+from kedge._cli.output import Screen, answer, answer_json, replace_file, say_warnings, visible
 from kedge.errors import InputError
-from kedge.exports import GROUP, Adjustable, Exported, Exporter, Source, find_exporter
-from kedge.extensions import names_of_extensions
-from kedge.trust import Trust
-
-__all__ = ["WithoutRetired", "export", "say_notes", "trusted_sources"]
+from kedge.registries import GROUP, Adjustable, Exported, Exporter, Source, find_exporter, names_of_extensions
+from kedge.tuf import Trust
 
 WithoutRetired = Annotated[bool, typer.Option("--without-retired", help="Leave out keys whose time is over.")]
 

@@ -7,9 +7,6 @@ from typing import Annotated
 
 import typer
 
-from kedge import anchor as anchors
-from kedge._cli.clients import open_client
-from kedge._cli.mirrors import takes_mirrors
 from kedge._cli.options import (
     AnchorName,
     AsOf,
@@ -17,20 +14,17 @@ from kedge._cli.options import (
     RequireRefresh,
     chosen_anchors,
     for_each,
+    open_client,
     read_as_of,
     registry_ids,
+    takes_mirrors,
 )
-from kedge._cli.output import Screen, answer, answer_json
-from kedge._cli.tables import keys_document
-from kedge._cli.words import key_lines, key_list_lines, say_warnings
-from kedge.anchor import Anchor
+from kedge._cli.output import Screen, answer, answer_json, key_lines, key_list_lines, keys_document, say_warnings
+from kedge.client import Anchor, anchor_for_registry, load_anchor
 from kedge.errors import InputError
-from kedge.folders import config_folder
-from kedge.keys import KeySet
-from kedge.registry import find_registry
-from kedge.trust import Trust
-
-__all__ = ["COMMANDS", "HELP", "list_keys", "show", "speaking_anchor"]
+from kedge.files import config_folder
+from kedge.registries import KeySet, find_registry
+from kedge.tuf import Trust
 
 HELP = "Registries' keys."
 
@@ -107,7 +101,7 @@ def speaking_anchor(registry: str, name: str | None) -> Anchor:
     """
     config = config_folder()
     find_registry(registry).target_path(registry)  # what is no id at all is said before who speaks for it
-    return anchors.for_registry(registry, config) if name is None else anchors.load(name, config)
+    return anchor_for_registry(registry, config) if name is None else load_anchor(name, config)
 
 
 def _pairs(registries: list[str], name: str | None) -> list[tuple[str, Anchor]]:

@@ -8,15 +8,9 @@ from typing import Annotated
 
 import typer
 
-from kedge._cli.clients import open_client
-from kedge._cli.mirrors import takes_mirrors
-from kedge._cli.options import AnchorName, Json, chosen_anchors, for_each
-from kedge._cli.outfile import replace_file
-from kedge._cli.output import answer_json
-from kedge.anchor import Anchor
-from kedge.lockfile import FILE, Lock, LockedAnchor, find_lock, read_lock
-
-__all__ = ["lock"]
+from kedge._cli.options import AnchorName, Json, chosen_anchors, for_each, open_client, takes_mirrors
+from kedge._cli.output import answer_json, replace_file
+from kedge.client import LOCK_FILE, Anchor, Lock, LockedAnchor, find_lock, read_lock
 
 
 @takes_mirrors
@@ -24,7 +18,7 @@ def lock(
     anchor: AnchorName = None,
     file: Annotated[
         Path | None,
-        typer.Option("--file", metavar="FILE", help=f"The lock to write; without it the project's {FILE}."),
+        typer.Option("--file", metavar="FILE", help=f"The lock to write; without it the project's {LOCK_FILE}."),
     ] = None,
     merge: Annotated[
         Path | None,
@@ -37,7 +31,7 @@ def lock(
     A project commits it, so that a fresh machine cannot be shown an older state. Floors only rise: what the lock holds
     already stays where it is higher.
     """
-    path = file if file is not None else find_lock(Path.cwd())[0] or Path(FILE)
+    path = file if file is not None else find_lock(Path.cwd())[0] or Path(LOCK_FILE)
     present = read_lock(path) if path.exists() else Lock(anchors={}, file=str(path))
     if merge is not None:
         new = read_lock(merge)

@@ -11,27 +11,14 @@ from typing import Annotated, Any
 
 import typer
 
-from kedge._cli.clients import open_client
-from kedge._cli.mirrors import at_named_mirrors, takes_mirrors
-from kedge._cli.options import AnchorName, Json, the_anchor
-from kedge._cli.output import Screen, answer, answer_json
-from kedge._cli.progress import progress_bar
-from kedge._cli.tables import trust_entry
-from kedge._cli.words import say_warnings, trust_rows
-from kedge.anchor import Anchor
-from kedge.carry import carried_targets
-from kedge.census import Listed
-from kedge.clock import SystemClock
+from kedge._cli.options import AnchorName, Json, at_named_mirrors, open_client, takes_mirrors, the_anchor
+from kedge._cli.output import Screen, answer, answer_json, progress_bar, say_warnings, trust_entry, trust_rows
+from kedge.client import Anchor, SystemClock
 from kedge.errors import InputError
-from kedge.registry import find_registry
-from kedge.sync.copy import JOBS, Copied, Options, sync
-from kedge.sync.folder import MirrorFolder
-from kedge.sync.plan import Layout
-from kedge.sync.serve import LoopbackServer
+from kedge.mirror import JOBS, Copied, Layout, LoopbackServer, MirrorFolder, Options, carried_targets, copy_repository
+from kedge.registries import find_registry
 from kedge.transport import open_mirror
-from kedge.trust import Trust
-
-__all__ = ["COMMANDS", "HELP", "serve", "sync_mirror"]
+from kedge.tuf import Listed, Trust
 
 HELP = "Verified copies of repositories."
 
@@ -128,7 +115,9 @@ def _sync(folder: Path, anchor: Anchor, options: Options) -> tuple[Copied, Trust
         def progress(total: int) -> Callable[[int], None]:
             return stack.enter_context(progress_bar("targets", total))
 
-        copied = sync(client, sources, MirrorFolder(folder), options, now=SystemClock().now(), progress=progress)
+        copied = copy_repository(
+            client, sources, MirrorFolder(folder), options, now=SystemClock().now(), progress=progress
+        )
         return copied, client.trust
 
 

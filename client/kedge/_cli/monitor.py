@@ -11,15 +11,12 @@ from typing import Annotated
 
 import typer
 
-from kedge._cli.mirrors import at_named_mirrors, takes_mirrors
-from kedge._cli.options import AnchorName, chosen_anchors, settings
-from kedge.clock import SystemClock
-from kedge.document import blame_user
+from kedge._cli.options import AnchorName, at_named_mirrors, chosen_anchors, settings, takes_mirrors
+from kedge.audit import Expectation, News, exit_code, watch
+from kedge.client import SystemClock
+from kedge.documents import blame_user
 from kedge.errors import InputError
-from kedge.folders import state_folder
-from kedge.monitor import Expectation, News, exit_code, watch
-
-__all__ = ["monitor"]
+from kedge.files import state_folder
 
 
 @takes_mirrors

@@ -1,37 +1,142 @@
-"""What several verbs take, and what they mean by it."""
+"""What several verbs take, and what they mean by it.
+
+Mirrors that a command line names: a URL, a folder or a bundle, instead of those of the anchor.
+
+``--mirror`` is given to a verb by the decorator :func:`takes_mirrors`; every client that the verb opens keeps to it.
+
+How the commands make a client: with the project's lock, if there is one.
+"""
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, wraps
+from pathlib import Path
 from typing import Annotated, TypeVar
+from urllib.parse import urlsplit
 
 import typer
 
-from kedge import anchor as anchors
 from kedge._cli.output import report
-from kedge.anchor import Anchor
-from kedge.config import Settings, read_settings
-from kedge.document import parse_time
+from kedge.client import (
+    Anchor,
+    Lock,
+    Settings,
+    TrustClient,
+    anchor_names,
+    configured_anchors,
+    find_lock,
+    load_anchor,
+    read_lock,
+    read_settings,
+    shipped_anchors,
+)
+from kedge.documents import parse_time
 from kedge.errors import ExitCode, InputError, KedgeError
-from kedge.folders import config_folder
+from kedge.files import config_folder
+from kedge.transport import BUNDLE_SUFFIX, Mirror, open_mirror
 
-__all__ = [
-    "AnchorName",
-    "AsOf",
-    "Json",
-    "RequireRefresh",
-    "chosen_anchors",
-    "for_each",
-    "read_as_of",
-    "read_span",
-    "registry_ids",
-    "settings",
-    "the_anchor",
+Mirrors = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mirror",
+        metavar="URL|DIR|FILE",
+        help="Ask this mirror or bundle, not the anchor's mirrors. May be repeated.",
+        show_default=False,
+    ),
 ]
+
+
+@dataclass(slots=True)
+class _Named:
+    """What one command line names, and for which anchor it was used."""
+
+    places: tuple[str, ...] = ()
+    anchors: dict[str, None] = field(default_factory=dict)
+
+
+_named: ContextVar[_Named | None] = ContextVar("mirrors of the command line", default=None)
+
+
+def takes_mirrors(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the option ``--mirror``."""
+
+    @wraps(command)
+    def with_mirrors(*arguments: object, mirror: list[str] | None = None, **options: object) -> None:
+        with _naming(mirror or []):
+            command(*arguments, **options)
+
+    signature = inspect.signature(command, eval_str=True)
+    option = inspect.Parameter("mirror", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Mirrors)
+    parameters = [*signature.parameters.values(), option]
+    with_mirrors.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined] # what typer reads
+    return with_mirrors
+
+
+def at_named_mirrors(anchor: Anchor) -> Anchor:
+    """Give an anchor with the mirrors that the command line names, in the layout of its own; itself, if none is named.
+
+    Raises:
+        InputError: one of them cannot be used, or they are asked for two repositories.
+    """
+    named = _named.get()
+    if named is None or not named.places:
+        return anchor
+    named.anchors[anchor.name] = None
+    if len(named.anchors) > 1:
+        both = " and ".join(named.anchors)
+        raise InputError(f"--mirror is for one repository, not for {both}", hint="name its anchor with --anchor")
+    return replace(anchor, mirrors=tuple(_like(place, anchor.mirrors) for place in dict.fromkeys(named.places)))
+
+
+def read_mirror(place: str, options: Mirror) -> Mirror:
+    """Read a mirror's URL, folder or bundle as a user writes it, with all else as ``options`` says.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+    if "://" not in place:
+        path = Path(place).absolute()
+        if not (path.is_file() if path.suffix == BUNDLE_SUFFIX and not path.is_dir() else path.is_dir()):
+            kind = "bundle" if path.suffix == BUNDLE_SUFFIX else "folder"
+            raise InputError(
+                f"{place}: there is no such {kind}",
+                hint=f"a mirror is an https URL, a folder, or a bundle whose name ends in {BUNDLE_SUFFIX}",
+            )
+        place = str(path)
+    mirror = replace(options, url=place)
+    open_mirror(mirror).close()
+    return mirror
+
+
+def _like(place: str, mirrors: tuple[Mirror, ...]) -> Mirror:
+    # What is meant for one origin (credentials, permissions) is not carried over to another.
+    own = next((mirror for mirror in mirrors if _origin(mirror.url) == _origin(place)), None)
+    first = mirrors[0]
+    options = own or Mirror(url="", metadata=first.metadata, targets=first.targets, ca_file=first.ca_file)
+    return read_mirror(place, options)
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme.lower(), parts.netloc.lower()
+
+
+@contextmanager
+def _naming(places: list[str]) -> Iterator[None]:
+    token = _named.set(_Named(tuple(places)))
+    try:
+        yield
+    finally:
+        _named.reset(token)
 
 
 @cache
@@ -47,7 +152,7 @@ def settings() -> Settings:
 def registry_ids() -> list[str]:
     """The registries that the anchors speak for, for a shell that completes."""
     config = config_folder()
-    return sorted({each for name in anchors.names(config) for each in anchors.load(name, config).registries})
+    return sorted({each for name in anchor_names(config) for each in load_anchor(name, config).registries})
 
 
 AnchorName = Annotated[
@@ -58,7 +163,7 @@ AnchorName = Annotated[
         help="The anchor to start from (see: kedge anchor list).",
         show_default=False,
         callback=lambda name: name if name is not None else settings().anchor.value,
-        autocompletion=lambda: anchors.names(config_folder()),
+        autocompletion=lambda: anchor_names(config_folder()),
     ),
 ]
 AsOf = Annotated[
@@ -122,8 +227,8 @@ def chosen_anchors(name: str | None) -> list[Anchor]:
         InputError: there is none of that name, or its files cannot be read.
     """
     config = config_folder()
-    names = [name] if name is not None else anchors.configured(config) or anchors.shipped()
-    return [anchors.load(each, config) for each in names]
+    names = [name] if name is not None else configured_anchors(config) or shipped_anchors()
+    return [load_anchor(each, config) for each in names]
 
 
 def the_anchor(name: str | None) -> Anchor:
@@ -162,3 +267,27 @@ def for_each(things: Iterable[A], work: Callable[[A], B]) -> list[B]:
 
 def _rank(error: KedgeError) -> int:
     return SEVERITY.index(error.exit_code) if error.exit_code in SEVERITY else len(SEVERITY)
+
+
+def open_client(anchor: Anchor, *, as_of: datetime | None = None, require_refresh: bool = False) -> TrustClient:
+    """Make a client that keeps to the project's ``kedge.lock``, and to the mirrors that the command line names.
+
+    Raises:
+        InputError: the lock cannot be read, or a mirror cannot be used.
+    """
+    timeout_s = float(settings().timeout_s.value)
+    anchor = at_named_mirrors(anchor)
+    return TrustClient(anchor, as_of=as_of, timeout_s=timeout_s, require_refresh=require_refresh, lock=project_lock())
+
+
+@cache
+def project_lock() -> Lock | None:
+    """Read the project's lock; say on stderr which ones are passed over.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    path, passed_over = find_lock(Path.cwd())
+    for line in passed_over:
+        sys.stderr.write(f"kedge: {line}\n")
+    return read_lock(path) if path is not None else None

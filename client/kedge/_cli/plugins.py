@@ -16,9 +16,7 @@ from typer.main import get_command
 from kedge._cli import verify
 from kedge._cli.output import warn
 from kedge.errors import KedgeError, StoreError
-from kedge.extensions import find_extension, load_extension, names_of_extensions
-
-__all__ = ["CommandGroup", "VerifierGroup"]
+from kedge.registries import find_extension, load_extension, names_of_extensions
 
 WHAT = "the command"
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from kedge._cli.clients import open_client
-from kedge._cli.mirrors import takes_mirrors
-from kedge._cli.options import AnchorName, AsOf, Json, RequireRefresh, chosen_anchors, for_each, read_as_of
-from kedge._cli.output import Screen, answer, answer_json
-from kedge._cli.tables import trust_document
-from kedge._cli.words import say_warnings, trust_lines
-from kedge.anchor import Anchor
-from kedge.trust import Trust
-
-__all__ = ["refresh"]
+from kedge._cli.options import (
+    AnchorName,
+    AsOf,
+    Json,
+    RequireRefresh,
+    chosen_anchors,
+    for_each,
+    open_client,
+    read_as_of,
+    takes_mirrors,
+)
+from kedge._cli.output import Screen, answer, answer_json, say_warnings, trust_document, trust_lines
+from kedge.client import Anchor
+from kedge.tuf import Trust
 
 
 @takes_mirrors

@@ -10,10 +10,8 @@ from typing import Self
 from urllib.parse import quote
 
 from kedge.errors import Reason, VerificationError
-from kedge.steps import MISSING, Area, Fetch
 from kedge.transport import Deadline, Mirror, open_mirror
-
-__all__ = ["Served", "TooLongError"]
+from kedge.tuf import MISSING, Area, Fetch
 
 
 class TooLongError(Exception):

@@ -9,15 +9,11 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from kedge.bundle.held import Held
-from kedge.bundle.packing import Bundle, Carried, unpack
 from kedge.errors import FetchError
-from kedge.state import sha256_hex
-from kedge.steps import MISSING, Area, Fetch, Missing
+from kedge.transport.bundle_format import Bundle, Carried, Held, unpack
 from kedge.transport.directory import too_large
-from kedge.transport.source import Deadline
-
-__all__ = ["BundleTransport", "files_by_path", "read_bundle_file"]
+from kedge.transport.mirror import Deadline
+from kedge.tuf import MISSING, Area, Fetch, Missing, sha256_hex
 
 MAX_FILE_BYTES = 600_000_000
 LOG_PREFIX = "tlog/"

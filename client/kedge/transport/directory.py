@@ -10,10 +10,8 @@ from typing import BinaryIO, Final, TypeVar
 from urllib.parse import unquote
 
 from kedge.errors import FetchError, Reason, Refusal, VerificationError
-from kedge.steps import MISSING, Area, Fetch, Missing
-from kedge.transport.source import Deadline, Mirror
-
-__all__ = ["DirectoryTransport", "file_name", "too_large"]
+from kedge.transport.mirror import Deadline, Mirror
+from kedge.tuf import MISSING, Area, Fetch, Missing
 
 _PIECE_BYTES: Final = 1 << 20
 

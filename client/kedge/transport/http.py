@@ -7,11 +7,29 @@
   ``Retry-After`` is obeyed as far as the deadline allows.
 - A redirect is followed on the same origin only.
 - Connections are kept alive, also through the 404 that ends a root chain; what is asked ahead goes over up to eight.
+
+How a mirror is connected to: proxy, certificate authorities, credentials, and a hold on the sockets.
+
+- Proxies come from the environment (``https_proxy``, ``http_proxy``, ``all_proxy``, ``no_proxy``), with or without a
+  scheme and credentials of their own.
+- Credentials come from a file that the anchor names, or from ``netrc``: never from the command line or from a URL, and
+  they go to the mirror's own origin over https or loopback only.
+
+What went wrong between here and a server, in one line: what, which URL, how often tried, what to do.
+
+Threads that wait for servers. They are daemons: an answer that nobody waits for keeps no process alive.
+
+A thread is kept for the next job, since starting one costs more than what a small answer does. There is always one for
+a job: whoever waits for a silent server keeps no other job waiting.
 """
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import os
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,30 +37,351 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
-from typing import Final, TypeVar
-from urllib.parse import urljoin, urlsplit
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import (
+    DecodeError,
+    HTTPError,
+    MaxRetryError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ProxyError,
+    SSLError,
+)
+from urllib3.exceptions import (
+    TimeoutError as HTTPTimeoutError,
+)
 
 from kedge._version import __version__
-from kedge.errors import FetchError, KedgeError
-from kedge.steps import MISSING, Area, Fetch, Missing
-from kedge.transport.connect import Sockets, credentials, open_pool
+from kedge.errors import FetchError, InputError, KedgeError, Reason, Refusal, VerificationError
 from kedge.transport.directory import too_large
-from kedge.transport.faults import explain, is_final, redirected, refused_status, too_late, too_slow
-from kedge.transport.source import CONNECTIONS, Deadline, Mirror
-from kedge.transport.workers import Begun, Workers
+from kedge.transport.mirror import CONNECTIONS, Deadline, Mirror, is_loopback
+from kedge.tuf import MISSING, Area, Fetch, Missing
 
-__all__ = ["HttpLimits", "HttpTransport"]
+
+class Sockets:
+    """The sockets in use, so that a deadline can end a read that another thread waits in."""
+
+    def __init__(self) -> None:
+        """Hold none yet."""
+        self._open: set[socket.socket] = set()
+
+    def add(self, sock: socket.socket) -> None:
+        """Take hold of a connection's socket."""
+        self._open.add(sock)
+
+    def shut(self) -> None:
+        """Shut every socket; whoever reads from one gets an error."""
+        for sock in list(self._open):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        self._open.clear()
+
+
+def open_pool(mirror: Mirror, connections: int, sockets: Sockets) -> urllib3.PoolManager:
+    """Make a pool of at most ``connections`` connections to a mirror, through the environment's proxy if there is one.
+
+    Raises:
+        InputError: the proxy or the file of certificate authorities cannot be used.
+    """
+    options: dict[str, Any] = {"maxsize": connections, "block": True}
+    if mirror.ca_file is not None:
+        if not Path(mirror.ca_file).is_file():
+            raise InputError(f"{mirror.ca_file}: there is no such file of certificate authorities")
+        options["ca_certs"] = mirror.ca_file
+    proxy = _proxy(mirror.url)
+    try:
+        pool = _proxied(proxy, options) if proxy is not None else urllib3.PoolManager(**options)
+    except (HTTPError, ValueError) as error:
+        # Its text may hold a password in any place of a URL that is none: it is not shown.
+        raise InputError(
+            "the proxy that the environment names cannot be used: expected http://host:port",
+            hint="check https_proxy, http_proxy and all_proxy",
+        ) from error
+    pool.pool_classes_by_scheme = _watched(sockets)
+    return pool
+
+
+def credentials(mirror: Mirror) -> dict[str, str]:
+    """Give the header that authorizes requests to a mirror; nothing where no credentials are kept for it.
+
+    ``credentials_file`` holds one line: ``bearer TOKEN`` or ``basic USER:PASSWORD``.
+
+    Raises:
+        InputError: the file, or the netrc file, cannot be read; or credentials would go over plain http to another
+            machine.
+    """
+    parts = urlsplit(mirror.url)
+    private = parts.scheme == "https" or is_loopback(parts.hostname or "")
+    if mirror.credentials_file is not None:
+        if not private:
+            raise InputError(
+                f"{mirror.url}: credentials_file and plain http do not go together: everybody on the way would read it",
+                hint="use https",
+            )
+        return _from_file(Path(mirror.credentials_file))
+    return _from_netrc(parts.hostname or "") if private else {}
+
+
+def _from_netrc(host: str) -> dict[str, str]:
+    try:
+        path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
+        if not path.is_file():
+            return {}
+    except (OSError, RuntimeError):
+        return {}  # no home, or one that is another user's: there are no credentials in it
+    import netrc  # few have such a file
+
+    try:
+        entry = netrc.netrc(path).authenticators(host)
+    except netrc.NetrcParseError as error:
+        # What the parser stumbled over may be a piece of a password: it is not shown.
+        raise InputError(f"{path}: cannot be read: line {error.lineno} is not as netrc files are") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: cannot be read: is not UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+    if entry is None:
+        return {}
+    login, _, password = entry
+    return {"authorization": _basic(f"{login}:{password}")}
+
+
+def _from_file(path: Path) -> dict[str, str]:
+    try:
+        kind, _, secret = path.read_text(encoding="utf-8").strip().partition(" ")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: cannot be read: is not UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+    secret = secret.strip()
+    if kind.lower() == "bearer" and secret and secret.isascii() and secret.isprintable() and " " not in secret:
+        return {"authorization": f"Bearer {secret}"}
+    if kind.lower() == "basic" and ":" in secret and "\n" not in secret:
+        return {"authorization": _basic(secret)}
+    raise InputError(f'{path}: expected one line, "bearer TOKEN" or "basic USER:PASSWORD"')
+
+
+def _basic(login: str) -> str:
+    """The value that says who asks (RFC 7617, UTF-8)."""
+    return "Basic " + base64.b64encode(login.encode("utf-8")).decode("ascii")
+
+
+def _proxy(url: str) -> str | None:
+    if not any(name.lower().endswith("_proxy") for name in os.environ):
+        return None
+    from urllib.request import getproxies, proxy_bypass
+
+    parts, proxies = urlsplit(url), getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _proxied(proxy: str, options: dict[str, Any]) -> urllib3.ProxyManager:
+    parts, headers = urlsplit(proxy), None
+    if parts.username is not None:
+        headers = {"proxy-authorization": _basic(f"{unquote(parts.username)}:{unquote(parts.password or '')}")}
+    return urllib3.ProxyManager(_bare(proxy), proxy_headers=headers, **options)
+
+
+def _bare(proxy: str) -> str:
+    """A proxy's URL without its credentials."""
+    parts = urlsplit(proxy)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _watched(sockets: Sockets) -> dict[str, type[urllib3.HTTPConnectionPool]]:
+    # A proxy's CONNECT and TLS come before these hold the socket. Whoever waits for the answer still waits no longer
+    # than the deadline, and a thread that is stuck there is a daemon, which keeps no process alive.
+    class Plain(urllib3.connection.HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            sockets.add(self.sock)
+
+    class Secure(urllib3.connection.HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            sockets.add(self.sock)
+
+    class PlainPool(urllib3.HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(urllib3.HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    return {"http": PlainPool, "https": SecurePool}
+
+
+_STATUS_HINTS: Final = {
+    401: "the mirror asks for credentials: give them in a netrc file or in the anchor's credentials_file",
+    407: "the proxy asks for credentials: give them in the proxy's URL",
+    429: "the mirror limits requests: try again later, or another mirror",
+}
+
+
+def explain(url: str, error: HTTPError, attempts: int, idle_s: float) -> FetchError:
+    """Put urllib3's error into a line for people; ``idle_s`` is how long silence was borne."""
+    cause = _reason(error)
+    tried = f" (tried {attempts} times)" if attempts > 1 else ""
+    host = urlsplit(url).hostname
+    for kind, what, hint in (
+        (NameResolutionError, f"the name {host} cannot be resolved", "check the name, DNS and the network"),
+        (SSLError, f"TLS fails: {_innermost(cause)}", "check this machine's clock and certificate authorities"),
+        (ProxyError, f"the proxy fails: {_innermost(cause)}", "check https_proxy, http_proxy and no_proxy"),
+        (NewConnectionError, f"cannot connect: {_innermost(cause)}", "check the address and the network"),
+        (HTTPTimeoutError, f"the server does not answer for {idle_s:g} seconds", "try again later, or another mirror"),
+        (DecodeError, f"the answer cannot be decoded: {_innermost(cause)}", "the server or a proxy is at fault"),
+        (ProtocolError, f"the connection breaks off: {_innermost(cause)}", "try again, or another mirror"),
+    ):
+        if isinstance(cause, kind):
+            return FetchError(f"{url}: {what}{tried}", hint=hint)
+    return FetchError(f"{url}: {_innermost(cause)}{tried}")
+
+
+def is_final(error: HTTPError) -> bool:
+    """Whether trying again cannot help: a certificate, a name or a wrong encoding does not mend itself in a second."""
+    return isinstance(_reason(error), SSLError | NameResolutionError | DecodeError)
+
+
+def refused_status(url: str, status: int) -> FetchError:
+    """The server's answer is neither the file nor that it is missing."""
+    phrase = HTTPStatus(status).phrase.lower() if status in set(HTTPStatus) else "unknown status"
+    otherwise = "the mirror has a fault, or is no TUF repository: try again later, or another mirror"
+    return FetchError(f"{url}: the server answers {status} {phrase}", hint=_STATUS_HINTS.get(status, otherwise))
+
+
+def redirected(url: str, location: str) -> VerificationError:
+    """The server sends the client to an origin that the anchor does not name."""
+    refusal = Refusal(reason=Reason.REDIRECT, file=url, expected="the same origin", found=location[:200])
+    return VerificationError(
+        f"{url}: redirects to another origin, {location[:200]}",
+        refusal=refusal,
+        hint="if the repository lives there now, give it as the mirror, or list it in the anchor's redirect_origins",
+    )
+
+
+def too_slow(url: str, size: int, seconds: float) -> FetchError:
+    """The body comes below the minimum rate."""
+    return FetchError(
+        f"{url}: only {size} bytes came in {seconds:.0f} seconds", hint="the server is too slow: try another mirror"
+    )
+
+
+def too_late(url: str, seconds: float) -> FetchError:
+    """The deadline has passed."""
+    return FetchError(
+        f"{url}: no complete answer within the {seconds:g} seconds allowed",
+        hint="the server is too slow or stalls: try another mirror, or allow more time",
+    )
+
+
+def _reason(error: HTTPError) -> Exception:
+    if isinstance(error, MaxRetryError) and error.reason is not None:
+        return error.reason
+    return error
+
+
+def _innermost(error: BaseException) -> str:
+    """The innermost reason, in one line."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split()).lower()
+
+
+R = TypeVar("R")
+
+
+class Begun(Generic[R]):
+    """A job that a thread has, and what it comes to."""
+
+    def __init__(self, job: Callable[[], R], faults: tuple[type[Exception], ...]) -> None:
+        """Keep a job for whoever calls; what of ``faults`` it raises is for whoever waits."""
+        self._job = job
+        self._faults = faults
+        self._over = threading.Event()
+        self._result: R | None = None
+        self._fault: Exception | None = None
+
+    def __call__(self) -> None:
+        """Do it."""
+        try:
+            self._result = self._job()
+        except self._faults as error:
+            self._fault = error
+        self._over.set()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has come to something."""
+        return self._over.is_set()
+
+    def result(self, timeout_s: float) -> R:
+        """Wait for what it comes to, and give it or raise it.
+
+        Raises:
+            TimeoutError: it is not over in time.
+        """
+        if not self._over.wait(timeout_s):
+            raise TimeoutError
+        if self._fault is not None:
+            raise self._fault
+        result: R = self._result  # type: ignore[assignment] # what the job returned, which may be None
+        return result
+
+
+class Workers:
+    """As many threads as there are jobs at once."""
+
+    def __init__(self, name: str) -> None:
+        """Start none yet; ``name`` is what they are called."""
+        self._name = name
+        self._anew()
+
+    def _anew(self) -> None:
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._threads: list[threading.Thread] = []
+
+    def begin(self, job: Callable[[], R], *, faults: tuple[type[Exception], ...] = ()) -> Begun[R]:
+        """Begin a job. What it raises of ``faults`` is raised where its result is asked for; it raises nothing else."""
+        begun = Begun(job, faults)
+        self._jobs.put(begun)
+        if not self._idle.acquire(blocking=False):
+            thread = threading.Thread(target=_work, args=(self._jobs, self._idle), name=self._name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return begun
+
+    def end(self, within_s: float) -> None:
+        """Let every thread end after its job; where one has a job, wait for that, but not longer than ``within_s``."""
+        jobs, threads, end = self._jobs, self._threads, time.monotonic() + within_s
+        are_idle = all(self._idle.acquire(blocking=False) for _ in threads)
+        self._anew()
+        for _ in threads:
+            jobs.put(None)
+        for thread in () if are_idle else threads:
+            thread.join(max(0.0, end - time.monotonic()))
+
+
+def _work(jobs: SimpleQueue[Callable[[], None] | None], idle: threading.Semaphore) -> None:
+    while (job := jobs.get()) is not None:
+        job()
+        idle.release()
+
 
 CLOSING_S: Final = 1.0
 _CHUNK_BYTES: Final = 65_536
 _DRAIN_BYTES: Final = 65_536
 _RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,10 +22,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from kedge.errors import FetchError, KedgeError, Reason, Refusal, StoreError, VerificationError
-from kedge.steps import MISSING, Fetch, Judge, Merit, Missing
-from kedge.transport.source import Deadline, Transport
-
-__all__ = ["PATIENCE_S", "MirrorsTransport"]
+from kedge.transport.mirror import Deadline, Transport
+from kedge.tuf import MISSING, Fetch, Judge, Merit, Missing
 
 PATIENCE_S: Final = 2.0
 

@@ -13,27 +13,33 @@ from kedge_repo._cli import (
     audit,
     bins,
     event,
-    forecast,
     handin,
     init,
     key,
     lint,
-    lint_policy,
     log,
     online,
     pub,
     publish,
     recover,
-    report,
     role,
     sign,
-    status,
     target,
 )
-from kedge_repo._cli.output import answer, say
-from kedge_repo._cli.output import report as report_error
-
-__all__ = ["app", "run"]
+from kedge_repo._cli import (
+    audit as forecast,
+)
+from kedge_repo._cli import (
+    audit as report,
+)
+from kedge_repo._cli import (
+    audit as status,
+)
+from kedge_repo._cli import (
+    lint as lint_policy,
+)
+from kedge_repo._cli.options import answer, say
+from kedge_repo._cli.options import report as report_error
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 

@@ -10,35 +10,34 @@ from typing import Annotated, TypeAlias
 import typer
 from securesystemslib.signer import Signer
 
-from kedge.document import format_time
+from kedge.documents import format_time
 from kedge.errors import InputError
-from kedge_repo import disk
-from kedge_repo._cli.binsigners import BinKeys, bin_signers
 from kedge_repo._cli.options import (
     AllowUnencrypted,
     AsJson,
+    BinKeys,
     PassphraseFd,
     WorkspaceFolder,
+    answer,
+    answer_json,
+    bin_signers,
     open_workspace,
     present,
+    say,
 )
-from kedge_repo._cli.output import answer, answer_json, say
 from kedge_repo.bins import (
+    Batch,
     BinStore,
+    BinsUpdate,
     BinTarget,
     bit_length_for,
     folder_targets,
     in_batches,
     read_lines,
+    require_bins,
     update_bins,
 )
-from kedge_repo.bins.lines import Batch
-from kedge_repo.bins.update import BinsUpdate, require_bins
-from kedge_repo.payload import digest
-from kedge_repo.policy import Content
-from kedge_repo.workspace import Workspace
-
-__all__ = ["app"]
+from kedge_repo.workspace import Content, Workspace, digest, read_file
 
 app = typer.Typer(help="The targets in a role's hash bins: import, folder, add, remove, show.", no_args_is_help=True)
 
@@ -111,7 +110,7 @@ def add(
     """Add or replace one target."""
     workspace = open_workspace(folder)
     signers = bin_signers(workspace, role, key, passphrase_fd, unencrypted=unencrypted)
-    data = disk.read(file, what="target")
+    data = read_file(file, what="target")
     target = BinTarget(path=path, length=len(data), sha256=digest(data))
     target.line()
     if _content(workspace, role) is Content.WORKSPACE:
@@ -197,7 +196,7 @@ def _require_content(workspace: Workspace, role: str, content: Content, hint: st
 
 def _copied(workspace: Workspace, source: Path, prefix: str, targets: Iterable[BinTarget]) -> Iterable[BinTarget]:
     for target in targets:
-        data = disk.read(source / target.path.removeprefix(prefix), what="target")
+        data = read_file(source / target.path.removeprefix(prefix), what="target")
         if digest(data) != target.sha256:
             raise InputError(f"{source / target.path.removeprefix(prefix)}: changed while it was read")
         target.line()

@@ -16,10 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from kedge.errors import ExitCode, InputError
-from kedge_repo.demo.report import Act, Line, Report
-from kedge_repo.demo.story import tell
-
-__all__ = ["demo"]
+from kedge_repo.demo import Act, Line, Report, tell
 
 
 def demo(

@@ -8,38 +8,36 @@ from typing import Annotated
 
 import typer
 
-from kedge.document import blame_user, format_time
+from kedge.documents import blame_user, format_time
 from kedge.errors import InputError
-from kedge_repo import disk
 from kedge_repo._cli.lint import AcceptFindings, require_lint
 from kedge_repo._cli.options import (
     AsJson,
     EventName,
     SampleFile,
     WorkspaceFolder,
+    answer,
+    answer_json,
     open_sample,
     open_workspace,
     present,
+    say,
 )
-from kedge_repo._cli.output import answer, answer_json, say
-from kedge_repo.collect import (
+from kedge_repo.events import (
     EventStatus,
     GroupStatus,
     Imported,
     RawSignature,
+    cancel_event,
     event_status,
     import_raw,
     import_responses,
+    merge_event,
+    new_event,
     own_request,
 )
-from kedge_repo.lint import request_changes
-from kedge_repo.maintain import cancel_event, merge_event, new_event
-from kedge_repo.request import Response
-from kedge_repo.requestcode import request_code
-from kedge_repo.review import review as review_request
-from kedge_repo.reviewjson import review_table
-
-__all__ = ["app", "tell_imported"]
+from kedge_repo.signing import Response, request_changes, request_code, review_request, review_table
+from kedge_repo.workspace import read_file, replace_file
 
 app = typer.Typer(help="Signing events: new, status, review, export, import, merge, cancel.", no_args_is_help=True)
 
@@ -91,7 +89,7 @@ def export(
     require_lint(request_changes(verified), now=present(), accept_errors=accept_lint_errors)
     request = verified.request
     path = out or Path(f"{request.event}.request.json")
-    disk.replace(path, request.to_bytes())
+    replace_file(path, request.to_bytes())
     say(f"request code: {request_code(request)}")
     answer(str(path))
 
@@ -115,14 +113,14 @@ def import_(
     if raw is not None:
         if files or role is None or keyid is None:
             raise InputError("event import: --raw FILE goes with --role and --keyid, and without responses")
-        data = disk.read(raw, what="signature", max_bytes=100_000)
+        data = read_file(raw, what="signature", max_bytes=100_000)
         tell_imported(import_raw(workspace, RawSignature(file=str(raw), data=data, role=role, key=keyid), event=event))
         return
     if not files or role is not None or keyid is not None:
         raise InputError("event import: name responses, or one signature with --raw FILE --role ROLE --keyid ID")
     responses = []
     for file in files:
-        data = disk.read(file, what="response")
+        data = read_file(file, what="response")
         with blame_user(str(file)):
             responses.append((str(file), Response.from_bytes(data)))
     tell_imported(import_responses(workspace, responses))

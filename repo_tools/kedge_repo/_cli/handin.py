@@ -9,31 +9,36 @@ from typing import Annotated
 
 import typer
 
-from kedge.document import blame_user, load_json
+from kedge.documents import blame_user, load_json
 from kedge.errors import ExitCode, InputError, KedgeError
-from kedge_repo import disk
 from kedge_repo._cli.lint import AcceptFindings, require_lint
 from kedge_repo._cli.options import (
     AllowUnencrypted,
     AsJson,
     PassphraseFd,
     WorkspaceFolder,
+    answer,
+    answer_json,
     open_workspace,
     passphrase_source,
     present,
     protection_of,
+    report,
+    say,
 )
-from kedge_repo._cli.output import answer, answer_json, report, say
-from kedge_repo.handin import HandIn, Taken, Wished, prepare, read_published, take_hand_in
-from kedge_repo.keyholder import TrustedRoot, sign_request, verify_request
-from kedge_repo.lint import request_changes
-from kedge_repo.lintjson import finding_table
-from kedge_repo.request import Request, Response
-from kedge_repo.review import review
-from kedge_repo.signers import open_signer
-from kedge_repo.workspace import Workspace
-
-__all__ = ["app"]
+from kedge_repo.events import HandIn, Taken, Wished, prepare, read_published, take_hand_in
+from kedge_repo.signing import (
+    Request,
+    Response,
+    TrustedRoot,
+    finding_table,
+    open_signer,
+    request_changes,
+    review_request,
+    sign_request,
+    verify_request,
+)
+from kedge_repo.workspace import Workspace, read_file, replace_file
 
 app = typer.Typer(help="Hand in a delegated role's next version: new, pack, take.", no_args_is_help=True)
 
@@ -68,7 +73,7 @@ def new(
     With --key the result is the file to hand in. Without, it is a request that each keyholder signs with kedge-repo
     sign, and kedge-repo hand-in pack makes one file of it and the responses.
     """
-    trusted = TrustedRoot(data=disk.read(root, what="root", max_bytes=1_000_000), file=str(root))
+    trusted = TrustedRoot(data=read_file(root, what="root", max_bytes=1_000_000), file=str(root))
     now = present()
     published = read_published(place, trusted.data, role, now=now)
     wished = Wished(put=_files(target), remove=tuple(remove or ()), customs=_customs(custom))
@@ -76,10 +81,10 @@ def new(
         request = prepare(published, role, wished, reason=reason, expiry=timedelta(days=expiry_days), now=now)
     verified = verify_request(request, trusted, file=place)
     require_lint(request_changes(verified), now=now, accept_errors=accept_lint_errors)
-    shown = review(verified)
+    shown = review_request(verified)
     if key is None:
         path = out or Path(f"{request.event}.request.json")
-        disk.replace(path, request.to_bytes())
+        replace_file(path, request.to_bytes())
         say(f"request code: {verified.code}")
         answer(str(path))
         return
@@ -87,7 +92,7 @@ def new(
     _confirm(yes)
     signer = open_signer(key, passphrase_source(passphrase_fd), protection=protection_of(unencrypted))
     path = out or Path(f"{request.event}.json")
-    disk.replace(path, HandIn(request=request, responses=(sign_request(verified, signer),)).to_bytes())
+    replace_file(path, HandIn(request=request, responses=(sign_request(verified, signer),)).to_bytes())
     answer(str(path))
 
 
@@ -99,15 +104,15 @@ def pack(
 ) -> None:
     """Make one file of a request and its responses, to be handed in."""
     with blame_user(str(request)):
-        asked = Request.from_bytes(disk.read(request, what="request"))
+        asked = Request.from_bytes(read_file(request, what="request"))
     answers = []
     for file in responses:
         with blame_user(str(file)):
-            answers.append(Response.from_bytes(disk.read(file, what="response")))
+            answers.append(Response.from_bytes(read_file(file, what="response")))
         if answers[-1].event != asked.event:
             raise InputError(f"{file}: answers {answers[-1].event}, and {request} asks for {asked.event}")
     path = out or Path(f"{asked.event}.json")
-    disk.replace(path, HandIn(request=asked, responses=tuple(answers)).to_bytes())
+    replace_file(path, HandIn(request=asked, responses=tuple(answers)).to_bytes())
     answer(str(path))
 
 
@@ -139,7 +144,7 @@ def take(
 
 
 def _take(workspace: Workspace, file: Path, dry_run: bool) -> Taken:
-    data = disk.read(file, what="hand-in")
+    data = read_file(file, what="hand-in")
     with blame_user(str(file)):
         hand_in = HandIn.from_bytes(data)
     return take_hand_in(workspace, hand_in, now=present(), file=str(file), dry_run=dry_run)
@@ -184,14 +189,14 @@ def _value(taken: list[tuple[Path, Taken]], refused: list[tuple[Path, KedgeError
 
 
 def _files(given: list[str] | None) -> dict[str, bytes]:
-    return {path: disk.read(file, what="file") for path, file in _pairs("--target", given)}
+    return {path: read_file(file, what="file") for path, file in _pairs("--target", given)}
 
 
 def _customs(given: list[str] | None) -> dict[str, dict[str, object]]:
     found: dict[str, dict[str, object]] = {}
     for path, file in _pairs("--custom", given):
         with blame_user(str(file)):
-            value = load_json(disk.read(file, what="file", max_bytes=1_000_000))
+            value = load_json(read_file(file, what="file", max_bytes=1_000_000))
         if not isinstance(value, dict):
             raise InputError(f"{file}: must be a JSON object")
         found[path] = value

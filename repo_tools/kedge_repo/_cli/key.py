@@ -8,25 +8,38 @@ from typing import Annotated, TypeAlias
 import typer
 
 from kedge.errors import InputError
-from kedge_repo import plan
-from kedge_repo._cli.changes import DropSignatures, OnTop, change, moment, read_public_key
 from kedge_repo._cli.options import (
     AllowUnencrypted,
     AsJson,
+    DropSignatures,
     EventName,
+    OnTop,
     PassphraseFd,
     Reason,
     WorkspaceFolder,
+    answer,
+    answer_json,
+    change,
+    moment,
     open_workspace,
     passphrase_source,
     protection_of,
+    read_public_key,
+    table,
 )
-from kedge_repo._cli.output import answer, answer_json, table
-from kedge_repo.publickey import to_pem
-from kedge_repo.signers import Algorithm, ask_passphrase, asked_twice, new_key, open_signer
-from kedge_repo.status import HeldKey, key_list
-
-__all__ = ["app"]
+from kedge_repo.audit import HeldKey, key_list
+from kedge_repo.events import (
+    Plan,
+    View,
+    add_key,
+    add_registry_key,
+    revoke_key,
+    revoke_registry_key,
+    rotate_key,
+    rotate_registry_key,
+)
+from kedge_repo.signing import Algorithm, ask_passphrase, asked_twice, new_key, open_signer
+from kedge_repo.workspace import to_pem
 
 app = typer.Typer(help="List, make, show, add, rotate and revoke keys.", no_args_is_help=True)
 
@@ -114,14 +127,14 @@ def add(
         _only(registry, {"--keyid": keyid, "--from": start, "--usage": usage})
         key = None if file is None else read_public_key(file)
 
-        def wish(view: plan.View) -> plan.Plan:
-            return plan.add_key(view, name, key, roles=role or [], location=location)
+        def wish(view: View) -> Plan:
+            return add_key(view, name, key, roles=role or [], location=location)
     else:
         _only(registry, {"--role": role, "--location": location, "a second argument": file})
         fresh, begin = read_public_key(Path(name)), moment(start, "--from")
 
-        def wish(view: plan.View) -> plan.Plan:
-            return plan.add_registry_key(view, registry, fresh, keyid=keyid, start=begin, usages=usage or ())
+        def wish(view: View) -> Plan:
+            return add_registry_key(view, registry, fresh, keyid=keyid, start=begin, usages=usage or ())
 
     change(folder, wish, event=event, reason=reason, drop_signatures=drop_signatures, on_top=on_top)
 
@@ -149,15 +162,15 @@ def rotate(
     if registry is None:
         _only(registry, {"--keyid": keyid, "--from": start, "--until": until})
 
-        def wish(view: plan.View) -> plan.Plan:
-            return plan.rotate_key(view, name, key, location=location)
+        def wish(view: View) -> Plan:
+            return rotate_key(view, name, key, location=location)
     else:
         _only(registry, {"--location": location})
         begin = moment(start, "--from")
         end = begin if until is None else moment(until, "--until")
 
-        def wish(view: plan.View) -> plan.Plan:
-            return plan.rotate_registry_key(view, registry, name, key, keyid=keyid, start=begin, end=end)
+        def wish(view: View) -> Plan:
+            return rotate_registry_key(view, registry, name, key, keyid=keyid, start=begin, end=end)
 
     change(folder, wish, event=event, reason=reason, drop_signatures=drop_signatures, on_top=on_top)
 
@@ -174,8 +187,8 @@ def revoke(
 ) -> None:
     """Take a keyholder's key out of every role, or (--registry) revoke a registry's key: nothing it signed counts."""
 
-    def wish(view: plan.View) -> plan.Plan:
-        return plan.revoke_key(view, name) if registry is None else plan.revoke_registry_key(view, registry, name)
+    def wish(view: View) -> Plan:
+        return revoke_key(view, name) if registry is None else revoke_registry_key(view, registry, name)
 
     change(folder, wish, event=event, reason=reason, drop_signatures=drop_signatures, on_top=on_top)
 

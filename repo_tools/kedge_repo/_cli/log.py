@@ -6,16 +6,12 @@ from typing import Annotated
 
 import typer
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.errors import InputError
-from kedge.keylog.note import VerifierKey
-from kedge.keylog.policy import LogPolicy
-from kedge_repo._cli.options import WorkspaceFolder, open_workspace
-from kedge_repo._cli.output import answer, say
-from kedge_repo.logwriter import verifier_key
+from kedge.tlog import LogPolicy, VerifierKey
+from kedge_repo._cli.options import WorkspaceFolder, answer, open_workspace, say
+from kedge_repo.publish import verifier_key
 from kedge_repo.workspace import Workspace
-
-__all__ = ["app"]
 
 app = typer.Typer(
     help="The log of every root, targets role and key event, which witnesses watch.", no_args_is_help=True

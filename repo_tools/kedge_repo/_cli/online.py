@@ -11,28 +11,31 @@ from typing import Annotated
 import typer
 from securesystemslib.signer import Signer
 
-from kedge.document import format_time
+from kedge.documents import format_time
 from kedge.errors import InputError, KedgeError
-from kedge_repo import disk
 from kedge_repo._cli.options import (
     AllowUnencrypted,
     PassphraseFd,
     WorkspaceFolder,
+    answer,
     open_workspace,
     passphrase_source,
     present,
     protection_of,
+    say,
 )
-from kedge_repo._cli.output import answer, say
 from kedge_repo._cli.publish import write_log
-from kedge_repo.online import online_keyholders, sign_online
-from kedge_repo.publish.destination import Destination
-from kedge_repo.publish.open import destinations_of
-from kedge_repo.signers import open_keyholders, open_signer
-from kedge_repo.upkeep import Upkeep, keep_online, metrics
-from kedge_repo.workspace import Workspace
-
-__all__ = ["online"]
+from kedge_repo.publish import (
+    Destination,
+    Upkeep,
+    destinations_of,
+    keep_online,
+    metrics,
+    online_keyholders,
+    sign_online,
+)
+from kedge_repo.signing import open_keyholders, open_signer
+from kedge_repo.workspace import Workspace, replace_file
 
 
 def online(
@@ -110,4 +113,4 @@ def _run_job(
 
 def _write_metrics(file: Path | None, done: Upkeep | None, error: KedgeError | None, started: datetime) -> None:
     if file is not None:
-        disk.replace(file, metrics(done, error, started=started))
+        replace_file(file, metrics(done, error, started=started))

@@ -9,25 +9,32 @@ from typing import Annotated
 import typer
 
 from kedge.errors import ExitCode, InputError
-from kedge.registries.pub.document import Pub
-from kedge_repo import disk
-from kedge_repo._cli.binsigners import BinKeys, bin_signers
+from kedge.registries.pub import Pub
 from kedge_repo._cli.options import (
     AllowUnencrypted,
+    BinKeys,
     EventName,
     PassphraseFd,
     Reason,
     WorkspaceFolder,
+    answer,
+    bin_signers,
     open_workspace,
     present,
+    say,
 )
-from kedge_repo._cli.output import answer, say
-from kedge_repo.policy import Content
-from kedge_repo.pubsource import Answers, folder_answers, read_names, web_answers
-from kedge_repo.pubsync import Gathered, gather, has_bins, into_bins, into_event
-from kedge_repo.workspace import Workspace
-
-__all__ = ["app"]
+from kedge_repo.events import (
+    Answers,
+    Gathered,
+    folder_answers,
+    gather,
+    has_bins,
+    into_bins,
+    into_event,
+    read_names,
+    web_answers,
+)
+from kedge_repo.workspace import Content, Workspace, read_file
 
 MAX_NAMES_BYTES = 16_000_000
 
@@ -112,5 +119,5 @@ def _answers(source: str, names: str | None) -> Answers:
         raise InputError(f"{source}: which packages?", hint="name them in a file: --names FILE")
     if names == "-":
         return web_answers(source, read_names(sys.stdin.buffer.read(MAX_NAMES_BYTES), file="stdin"))
-    data = disk.read(Path(names), what="file of names", max_bytes=MAX_NAMES_BYTES)
+    data = read_file(Path(names), what="file of names", max_bytes=MAX_NAMES_BYTES)
     return web_answers(source, read_names(data, file=names))

@@ -11,34 +11,37 @@ import typer
 from typer.core import TyperGroup
 
 from kedge.errors import ExitCode
-from kedge_repo._cli.lint import AcceptFindings, require_lint
-from kedge_repo._cli.lint_policy import require_guarantees
+from kedge_repo._cli.lint import AcceptFindings, require_guarantees, require_lint
 from kedge_repo._cli.options import (
     AllowUnencrypted,
     AsJson,
     PassphraseFd,
     WorkspaceFolder,
+    answer,
+    answer_json,
     open_workspace,
     passphrase_source,
     present,
     protection_of,
+    say,
 )
-from kedge_repo._cli.output import answer, answer_json, say
-from kedge_repo.logwriter import LogWriter
-from kedge_repo.publish.adopt import adopt as adopt_published
-from kedge_repo.publish.destination import Destination
-from kedge_repo.publish.directory import publish_to
-from kedge_repo.publish.files import collect_files
-from kedge_repo.publish.lint import publication_changes
-from kedge_repo.publish.log import publish_log
-from kedge_repo.publish.open import destination_at, destinations_of
-from kedge_repo.publish.prune import prune as prune_published
-from kedge_repo.publish.verify import ReadBack, read_back
-from kedge_repo.signers import KeyProtection, Passphrase, open_keyholders
-from kedge_repo.witness import HttpPost
+from kedge_repo.publish import (
+    Destination,
+    HttpPost,
+    LogWriter,
+    ReadBack,
+    collect_files,
+    destination_at,
+    destinations_of,
+    publication_changes,
+    publish_log,
+    publish_to,
+    read_back,
+)
+from kedge_repo.publish import adopt as adopt_published
+from kedge_repo.publish import prune_destination as prune_published
+from kedge_repo.signing import KeyProtection, Passphrase, open_keyholders
 from kedge_repo.workspace import Workspace
-
-__all__ = ["app", "write_log"]
 
 
 class _OrTo(TyperGroup):

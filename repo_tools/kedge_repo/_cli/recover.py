@@ -1,30 +1,101 @@
-"""``kedge-repo recover``: keys are lost or stolen; what is still possible, and the event that does it."""
+"""``kedge-repo recover``: keys are lost or stolen; what is still possible, and the event that does it.
+
+A recovery, and its rehearsal, as the JSON object that ``--json`` answers with, ``kedge.recovery/1``.
+"""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from tuf.api.metadata import Key
 
-from kedge.document import blame_user
+from kedge.documents import blame_user
 from kedge.errors import ExitCode, InputError
-from kedge_repo import disk
-from kedge_repo._cli.options import AsJson, WorkspaceFolder, open_workspace, present
-from kedge_repo._cli.output import answer, answer_json, say, table
-from kedge_repo.maintain import change
-from kedge_repo.publickey import parse_public_key
-from kedge_repo.recover import Harm, Recovery, Verdict, plan_recovery, recovery_plan
-from kedge_repo.recoverjson import recovery_table
-from kedge_repo.rehearse import Rehearsal, rehearse
-from kedge_repo.rehearse.stage import TargetCopy
-from kedge_repo.standing import read_signed, signed_view
-from kedge_repo.workspace import Workspace
+from kedge_repo._cli.options import (
+    AsJson,
+    WorkspaceFolder,
+    answer,
+    answer_json,
+    open_workspace,
+    present,
+    say,
+    table,
+)
+from kedge_repo.audit import (
+    Harm,
+    Recovery,
+    Rehearsal,
+    TargetCopy,
+    Verdict,
+    plan_recovery,
+    recovery_plan,
+    rehearse_recovery,
+)
+from kedge_repo.events import change, read_signed, signed_view
+from kedge_repo.workspace import Workspace, parse_public_key, read_file
 
-__all__ = ["recover"]
+
+def recovery_table(recovery: Recovery, rehearsal: Rehearsal | None, event: str | None) -> dict[str, Any]:
+    """The object; ``event`` is the one that was opened, if one was."""
+    return {
+        "format": "kedge.recovery/1",
+        "repository": recovery.repository,
+        "lost": sorted(recovery.harm.lost),
+        "stolen": sorted(recovery.harm.stolen),
+        "verdict": recovery.verdict.value,
+        "roles": [
+            {
+                "role": role.role,
+                "bins": role.bins,
+                "threshold": role.threshold,
+                "holders": list(role.holders),
+                "able": list(role.able),
+                "thieves": list(role.thieves),
+                "can_sign": role.can_sign,
+                "thief_can": role.thief_can,
+            }
+            for role in recovery.roles
+        ],
+        "rotated": list(recovery.rotated),
+        "dropped": list(recovery.dropped),
+        "wanted": list(recovery.wanted),
+        "changes": list(recovery.changes),
+        "needs": [
+            {
+                "role": need.role,
+                "version": need.version,
+                "asked_by": need.asked_by,
+                "threshold": need.threshold,
+                "able": list(need.able),
+                "enough": need.enough,
+            }
+            for need in recovery.needs
+        ],
+        "steps": list(recovery.steps),
+        "event": event,
+        "rehearsal": None if rehearsal is None else _rehearsal(rehearsal),
+    }
+
+
+def _rehearsal(rehearsal: Rehearsal) -> dict[str, Any]:
+    return {
+        "as_expected": rehearsal.as_expected,
+        "acts": [
+            {
+                "what": act.what,
+                "as_expected": act.as_expected,
+                "sights": [
+                    {"client": sight.client, "accepted": sight.accepted, "saw": sight.saw} for sight in act.sights
+                ],
+            }
+            for act in rehearsal.acts
+        ],
+    }
+
 
 _VERDICTS = {
     Verdict.RECOVERABLE: "it can be set right, by the steps below",
@@ -88,7 +159,7 @@ def _new_keys(given: list[str]) -> dict[str, Key]:
             raise InputError(f"--new-key: must be NAME=FILE, not {text[:80]}")
         if name in found:
             raise InputError(f"--new-key: {name} was given twice")
-        data = disk.read(Path(file), what="public key", max_bytes=100_000)
+        data = read_file(Path(file), what="public key", max_bytes=100_000)
         with blame_user(file):
             found[name] = parse_public_key(data)
     return found
@@ -119,7 +190,7 @@ def _rehearse(workspace: Workspace, harm: Harm) -> Rehearsal:
         for path, target in parsed.signed.targets.items()
     ]
     with tempfile.TemporaryDirectory(prefix="kedge-rehearsal-") as folder:
-        return rehearse(Path(folder), workspace.policy_text(), targets, harm, now=present())
+        return rehearse_recovery(Path(folder), workspace.policy_text(), targets, harm, now=present())
 
 
 def _lines(found: Recovery) -> Iterator[str]:

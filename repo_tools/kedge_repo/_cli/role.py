@@ -8,14 +8,10 @@ from typing import Annotated
 import typer
 
 from kedge.errors import InputError
-from kedge_repo import plan
-from kedge_repo._cli.changes import DropSignatures, OnTop, change
-from kedge_repo._cli.options import EventName, Reason, WorkspaceFolder
+from kedge_repo._cli.options import DropSignatures, EventName, OnTop, Reason, WorkspaceFolder, change
 from kedge_repo.bins import bit_length_for
-from kedge_repo.found import DELEGATION_EXPIRY
-from kedge_repo.policy import BinsPolicy, Content, DelegationPolicy
-
-__all__ = ["app", "delegate", "renew"]
+from kedge_repo.events import DELEGATION_EXPIRY, Plan, View, plan_delegation, plan_renewal, plan_role
+from kedge_repo.workspace import BinsPolicy, Content, DelegationPolicy
 
 app = typer.Typer(help="Set the threshold and the periods of a role.", no_args_is_help=True)
 
@@ -43,7 +39,7 @@ def set_role(
         raise InputError("role set: say what: --threshold, --expiry-days or --signing-days")
     change(
         folder,
-        lambda view: plan.set_role(view, role, threshold=threshold, expiry_days=expiry_days, signing_days=signing_days),
+        lambda view: plan_role(view, role, threshold=threshold, expiry_days=expiry_days, signing_days=signing_days),
         event=event,
         reason=reason,
         drop_signatures=drop_signatures,
@@ -61,7 +57,7 @@ def renew(
     """Sign roles again with a new expiry, and nothing else changed."""
     change(
         folder,
-        lambda view: plan.renew(view, roles),
+        lambda view: plan_renewal(view, roles),
         event=event,
         reason=reason,
         drop_signatures=drop_signatures,
@@ -108,11 +104,11 @@ def delegate(
     """Delegate paths to a role, or change a delegation; what is not named stays as it is."""
     bits = bit_length_for(bins_for) if bins_for is not None else bit_length
 
-    def wish(view: plan.View) -> plan.Plan:
+    def wish(view: View) -> Plan:
         before = view.policy.delegations.get(role)
         if before is None and not keyholder:
             raise InputError(f"delegate {role}: say who signs it, with --keyholder NAME")
-        return plan.delegate(
+        return plan_delegation(
             view,
             DelegationPolicy(
                 name=role,

@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 from securesystemslib.signer import Signer
 
-from kedge.document import blame_user
+from kedge.documents import blame_user
 from kedge.errors import InputError
-from kedge_repo import disk
 from kedge_repo._cli.event import tell_imported
 from kedge_repo._cli.lint import AcceptFindings, require_lint
 from kedge_repo._cli.options import (
@@ -20,22 +19,29 @@ from kedge_repo._cli.options import (
     PassphraseFd,
     SampleFile,
     WorkspaceFolder,
+    answer,
     open_sample,
     open_workspace,
     passphrase_source,
     present,
     protection_of,
+    say,
 )
-from kedge_repo._cli.output import answer, say
-from kedge_repo.collect import own_request, sign_event
-from kedge_repo.keyholder import FirstCeremony, TrustedRoot, VerifiedRequest, sign_request, verify_request
-from kedge_repo.lint import request_changes
-from kedge_repo.publickey import fingerprint
-from kedge_repo.request import Request
-from kedge_repo.review import Review, review
-from kedge_repo.signers import open_keyholders, open_signer
-
-__all__ = ["sign"]
+from kedge_repo.events import own_request, sign_event
+from kedge_repo.signing import (
+    FirstCeremony,
+    Request,
+    Review,
+    TrustedRoot,
+    VerifiedRequest,
+    open_keyholders,
+    open_signer,
+    request_changes,
+    review_request,
+    sign_request,
+    verify_request,
+)
+from kedge_repo.workspace import fingerprint, read_file, replace_file
 
 
 def sign(
@@ -87,7 +93,7 @@ def sign(
         verified = own_request(workspace, event=event)
     else:
         verified = _handed_over(request, root, first_ceremony)
-    shown = review(verified, sample=open_sample(sample))
+    shown = review_request(verified, sample=open_sample(sample))
     if payload_out is not None:
         require_lint(request_changes(verified), now=present(), accept_errors=accept_lint_errors)
         say(*shown.lines(), "")
@@ -101,14 +107,14 @@ def sign(
         return
     response = sign_request(verified, opened)
     path = out or Path(f"{response.event}.{fingerprint(opened.public_key)[:8]}.response.json")
-    disk.replace(path, response.to_bytes())
+    replace_file(path, response.to_bytes())
     answer(str(path))
 
 
 def _write_payloads(verified: VerifiedRequest, folder: Path) -> None:
     for payload in verified.request.payloads:
         path = folder / f"{payload.version}.{payload.role}.payload"
-        disk.replace(path, payload.data)
+        replace_file(path, payload.data)
         answer(str(path))
     say("sign a file's bytes as they are, and hand the signature to: kedge-repo event import --raw")
 
@@ -119,12 +125,12 @@ def _handed_over(request: Path, root: Path | None, first_ceremony: bool) -> Veri
             "sign: a request needs a root that you trust: --root FILE",
             hint="only before anything is signed at all, say --first-ceremony instead",
         )
-    data = disk.read(request, what="request")
+    data = read_file(request, what="request")
     with blame_user(str(request)):
         parsed = Request.from_bytes(data)
     start: TrustedRoot | FirstCeremony = FirstCeremony.NOTHING_IS_SIGNED_YET
     if root is not None:
-        start = TrustedRoot(data=disk.read(root, what="root", max_bytes=1_000_000), file=str(root))
+        start = TrustedRoot(data=read_file(root, what="root", max_bytes=1_000_000), file=str(root))
     return verify_request(parsed, start, file=str(request))
 
 

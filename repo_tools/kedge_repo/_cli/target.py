@@ -7,12 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from kedge.document import Fields, blame_user, load_json
-from kedge_repo import disk, plan
-from kedge_repo._cli.changes import DropSignatures, change
-from kedge_repo._cli.options import EventName, Reason, WorkspaceFolder
-
-__all__ = ["app"]
+from kedge.documents import Fields, blame_user, load_json
+from kedge_repo._cli.options import DropSignatures, EventName, Reason, WorkspaceFolder, change
+from kedge_repo.events import add_target, remove_target
+from kedge_repo.workspace import read_file
 
 app = typer.Typer(help="Add, replace and remove targets.", no_args_is_help=True)
 
@@ -35,11 +33,11 @@ def add(
     folder: WorkspaceFolder = None,
 ) -> None:
     """Add a target, or replace its bytes, in the role that its path is delegated to."""
-    data = disk.read(file, what="target")
+    data = read_file(file, what="target")
     extra = None if custom is None else _custom(custom)
     change(
         folder,
-        lambda view: plan.add_target(view, path, data, extra),
+        lambda view: add_target(view, path, data, extra),
         event=event,
         reason=reason,
         drop_signatures=drop_signatures,
@@ -57,7 +55,7 @@ def remove(
     """Remove a target."""
     change(
         folder,
-        lambda view: plan.remove_target(view, path),
+        lambda view: remove_target(view, path),
         event=event,
         reason=reason,
         drop_signatures=drop_signatures,
@@ -65,7 +63,7 @@ def remove(
 
 
 def _custom(file: Path) -> dict[str, Any]:
-    data = disk.read(file, max_bytes=1_000_000)
+    data = read_file(file, max_bytes=1_000_000)
     with blame_user(str(file)):
         value = load_json(data)
         Fields(value)

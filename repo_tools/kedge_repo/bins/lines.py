@@ -1,25 +1,31 @@
-r"""Targets as lines: ``path length sha256``, and ``custom`` as JSON after it where there is some.
+"""Targets as lines: ``path length sha256``, and ``custom`` as JSON after it where there is some.
 
 A line of bytes is the form in which a target passes through the engine: a space stands in no target path and sorts
 before every byte that may, so that lines sort as their paths do. Lines are checked in batches by regular expressions
-that allow less than :func:`~kedge_repo.targetpath.check_target_path`; what they do not match is checked one by one.
+that allow less than :func:`~kedge_repo.workspace.check_target_path`; what they do not match is checked one by one.
+
+A folder's files as targets: their paths below it, hashed by several threads at once.
+
+Hashing lets other threads run, so that threads are enough; files are read in pieces, so that size does not matter.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-from kedge.document import DocumentError, load_json
+from kedge.documents import DocumentError, load_json
 from kedge.errors import InputError
-from kedge_repo.payload import canonical_json
-from kedge_repo.targetpath import check_target_path
-
-__all__ = ["REMOVED", "Batch", "BinTarget", "in_batches", "path_of", "read_lines", "removals"]
+from kedge_repo.workspace import canonical_json, check_target_path
 
 Batch: TypeAlias = list[tuple[bytes, bytes]]
 """Some checked targets: (line without its end, path)."""
@@ -162,3 +168,49 @@ def _removal(path: str) -> tuple[bytes, bytes]:
     except DocumentError as error:
         raise InputError(error.problem) from error
     return b"%b %b" % (data, REMOVED), data
+
+
+_AHEAD = 64
+
+
+def folder_targets(folder: Path, *, prefix: str = "", threads: int | None = None) -> Iterator[BinTarget]:
+    """Every file below ``folder`` as a target at ``prefix`` and its path there, in order of folders and names.
+
+    Names that begin with a dot are left out, and links are not followed.
+
+    Raises:
+        InputError: the folder or a file cannot be read.
+    """
+    threads = threads or min(8, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[BinTarget]] = deque()
+        for path in _files(folder):
+            waiting.append(pool.submit(_target, path, f"{prefix}{path.relative_to(folder).as_posix()}"))
+            if len(waiting) >= _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files(Path(entry.path))
+        elif entry.is_file(follow_symlinks=False):
+            yield Path(entry.path)
+
+
+def _target(path: Path, name: str) -> BinTarget:
+    try:
+        with path.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+            length = stream.tell()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+    return BinTarget(path=name, length=length, sha256=sha256)

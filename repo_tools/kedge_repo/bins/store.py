@@ -2,39 +2,246 @@
 
 ::
 
-    bins/<role>/index.json                   kedge_repo.bins.index
+    bins/<role>/index.json                   kedge_repo.bins.store
     bins/<role>/12.packages-00ff.json        signed bins: the version that the index names, and those before it until
                                              no snapshot of this workspace names them any more
 
 The delegation stands in the role's own metadata, which its keyholders signed; how long a bin lasts, in the policy.
+
+One bin's file, written and read.
+
+It is canonical JSON throughout, so that a client can see that what it received is the canonical form already.
+
+``bins/<role>/index.json``: which version of each bin counts. Replacing it is how a change is committed.
+
+A bin's file is written before the index names it, under a name that was never published; until then it counts nothing,
+and the next change may write over it. Beside the versions stands what must be known of every bin without reading it.
+
+How many bins: the least power of two that leaves at most 150 targets a bin on average, and at most 2 ** 14 bins.
+
+A bin is what a client downloads for one target, so that more bins cost it less there; but the snapshot names every bin
+(35 bytes each, 573,440 bytes for 2 ** 14), and each client downloads it anew after every change. Between the two stands
+PEP 458's choice, 2 ** 14 bins for 2,273,539 targets (139 a bin), which this rule reaches. Above that the bins grow and
+the snapshot does not. Whoever wants more may have 2 ** 15, for python-tuf reads a snapshot of at most 2,000,000 bytes.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice, pairwise
 from pathlib import Path
 
 from securesystemslib.signer import Signer
-from tuf.api.metadata import Delegations, SuccinctRoles, Targets
+from tuf.api.metadata import SPECIFICATION_VERSION, Delegations, SuccinctRoles, Targets
 
-from kedge.document import blame_user
-from kedge.errors import InputError, StoreError, ThresholdError
-from kedge.metadata import parse
-from kedge_repo import disk
-from kedge_repo.bins.binfile import HeldBin, read_bin
-from kedge_repo.bins.index import BinIndex
-from kedge_repo.payload import canonical_json, digest
-from kedge_repo.policy import BinsPolicy, Policy
-from kedge_repo.publickey import fingerprint
-from kedge_repo.signed import SignedMetadata
-from kedge_repo.workspace import Workspace
+from kedge.documents import DocumentError, Fields, blame_user, format_time, load_json
+from kedge.errors import InputError, StoreError, ThresholdError, VerificationError
+from kedge.tuf import parse, require_threshold
+from kedge_repo.workspace import (
+    BinsPolicy,
+    Policy,
+    SignedMetadata,
+    Workspace,
+    canonical_json,
+    check_name,
+    digest,
+    fingerprint,
+    read_file,
+    replace_file,
+)
 
-__all__ = ["BinStore", "Delegation", "bin_delegations", "delegation_sha256", "signers_of"]
+_SPEC_VERSION = ".".join(SPECIFICATION_VERSION).encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldBin:
+    """A bin as it was signed: its version, its expiry, its targets as lines in order."""
+
+    version: int
+    expires: datetime
+    lines: list[bytes]
+
+
+def bin_payload(lines: Iterable[bytes], *, version: int, expires: datetime) -> bytes:
+    """The canonical bytes of a bin, to be signed; ``lines`` are sorted by path.
+
+    Raises:
+        InputError: a path stands among them twice.
+    """
+    return b'{"_type":"targets","expires":"%b","spec_version":"%b","targets":{%b},"version":%d}' % (
+        format_time(expires).encode(),
+        _SPEC_VERSION,
+        b",".join(_entries(lines)),
+        version,
+    )
+
+
+def with_signatures(payload: bytes, signatures: Mapping[str, str]) -> bytes:
+    """The file: the payload and its signatures (hexadecimal, by keyid)."""
+    listed = canonical_json([{"keyid": keyid, "sig": value} for keyid, value in signatures.items()])
+    return b'{"signatures":%b,"signed":%b}' % (listed.encode(), payload)
+
+
+def read_bin(data: bytes, *, name: str, file: str, delegator: Targets) -> HeldBin:
+    """Read a bin back; it must be signed as ``delegator`` asks.
+
+    Raises:
+        InputError: it is no such file.
+        VerificationError: it is not signed by the threshold of ``delegator``'s keys.
+    """
+    try:
+        parsed = parse(data, Targets, file=file)
+    except VerificationError as error:
+        raise InputError(error.message) from error
+    require_threshold(delegator, name, parsed)
+    lines = [_line(path, entry) for path, entry in json.loads(parsed.payload)["targets"].items()]
+    return HeldBin(version=parsed.signed.version, expires=parsed.signed.expires, lines=sorted(lines))
+
+
+def _entries(lines: Iterable[bytes]) -> list[bytes]:
+    fields = [line.split(b" ", 3) for line in lines]
+    require_each_once([parts[0] for parts in fields])
+    return [
+        b'"%b":{"hashes":{"sha256":"%b"},"length":%b}' % (parts[0], parts[2], parts[1]) if len(parts) == 3
+        else b'"%b":{"custom":%b,"hashes":{"sha256":"%b"},"length":%b}' % (parts[0], parts[3], parts[2], parts[1])
+        for parts in fields
+    ]  # fmt: skip
+
+
+def require_each_once(paths: list[bytes]) -> None:
+    """Check that no path stands among ``paths``, which are in order, twice.
+
+    Raises:
+        InputError: one does.
+    """
+    if len(set(paths)) != len(paths):
+        path = next(path for path, after in pairwise(paths) if path == after).decode()
+        raise InputError(f"target {path}: stands among these targets twice, with other content")
+
+
+def _line(path: str, entry: dict[str, object]) -> bytes:
+    hashes = entry["hashes"]
+    if not isinstance(hashes, dict) or "sha256" not in hashes:
+        raise DocumentError(f"targets.{path}", "has no sha256")
+    custom = f" {canonical_json(entry['custom'])}" if "custom" in entry else ""
+    return f"{path} {entry['length']} {hashes['sha256']}{custom}".encode()
+
+
+INDEX_FORMAT = "kedge.bins/1"
+_LAST_SECOND = 253_402_300_799  # of the year 9999
+
+
+def bin_name(prefix: str, bit_length: int, number: int) -> str:
+    """The role name of a bin, as TAP 15 says: ``packages-00ff``."""
+    digits = len(f"{(1 << bit_length) - 1:x}")
+    return f"{prefix}-{number:0{digits}x}"
+
+
+def bin_file(version: int, name: str) -> str:
+    """The file name of a bin."""
+    return f"{version}.{name}.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BinIndex:
+    """Every bin of a role, by its number: its version, how many targets it holds, when it expires (in Unix time).
+
+    ``delegation_sha256`` is the digest of the delegation that all of them are signed under. ``former`` are bins that
+    there are no more: a snapshot never loses a role that it has listed.
+    """
+
+    prefix: str
+    bit_length: int
+    delegation_sha256: str
+    versions: tuple[int, ...]
+    targets: tuple[int, ...]
+    expires: tuple[int, ...]
+    former: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> BinIndex:
+        """Read an index.
+
+        Raises:
+            DocumentError: it is none; the path leads to the fault.
+        """
+        fields = Fields(load_json(data))
+        fields.format(INDEX_FORMAT)
+        bit_length = fields.integer("bit_length", minimum=1, maximum=32)
+        former = fields.table("former")
+        index = cls(
+            prefix=check_name(fields.text("prefix")),
+            bit_length=bit_length,
+            delegation_sha256=fields.sha256("delegation_sha256"),
+            versions=_numbers(fields, "versions", 1 << bit_length, minimum=1),
+            targets=_numbers(fields, "targets", 1 << bit_length),
+            expires=_numbers(fields, "expires", 1 << bit_length, maximum=_LAST_SECOND),
+            former={check_name(name): former.integer(name, minimum=1) for name in former.names()},
+        )
+        fields.end()
+        return index
+
+    def to_bytes(self) -> bytes:
+        """The text of the file."""
+        value = {
+            "format": INDEX_FORMAT,
+            "prefix": self.prefix,
+            "bit_length": self.bit_length,
+            "delegation_sha256": self.delegation_sha256,
+            "former": dict(self.former),
+            "versions": list(self.versions),
+            "targets": list(self.targets),
+            "expires": list(self.expires),
+        }
+        lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(item)}" for name, item in value.items())
+        return f"{{\n{lines}\n}}\n".encode()
+
+    @property
+    def total(self) -> int:
+        """The number of targets."""
+        return sum(self.targets)
+
+    def name(self, number: int) -> str:
+        """The role name of a bin."""
+        return bin_name(self.prefix, self.bit_length, number)
+
+    def file(self, number: int) -> str:
+        """The file name of a bin."""
+        return bin_file(self.versions[number], self.name(number))
+
+    def listed(self) -> Iterator[tuple[str, int]]:
+        """Name and version of each bin that a snapshot must list."""
+        yield from self.former.items()
+        for number, version in enumerate(self.versions):
+            yield self.name(number), version
+
+    def first_expiry(self) -> datetime:
+        """When the first of the bins expires."""
+        return datetime.fromtimestamp(min(self.expires), UTC)
+
+
+def _numbers(fields: Fields, name: str, count: int, *, minimum: int = 0, maximum: int | None = None) -> tuple[int, ...]:
+    numbers = fields.integers(name, minimum=minimum, maximum=maximum)
+    if len(numbers) != count:
+        fields.fail(name, f"must hold {count} numbers, one a bin, not {len(numbers)}")
+    return numbers
+
+
+TARGETS_PER_BIN = 150
+_MOST_BY_RULE = 14
+
+
+def bit_length_for(targets: int) -> int:
+    """The number of bits that tell the bin of a path apart, by the rule, in a role of so many ``targets``."""
+    bins = -(-targets // TARGETS_PER_BIN)
+    return min(max(1, (bins - 1).bit_length()), _MOST_BY_RULE)
+
 
 INDEX_FILE = "index.json"
 _MAX_INDEX_BYTES = 16_000_000
@@ -123,7 +330,7 @@ class BinStore:
         path = self.folder / INDEX_FILE
         if not path.exists():
             return None
-        data = disk.read(path, what="index of bins", max_bytes=_MAX_INDEX_BYTES)
+        data = read_file(path, what="index of bins", max_bytes=_MAX_INDEX_BYTES)
         with blame_user(f"bins/{self.role}/{INDEX_FILE}"):
             return BinIndex.from_bytes(data)
 
@@ -133,7 +340,7 @@ class BinStore:
         Raises:
             InputError: it cannot be read.
         """
-        return disk.read(self.folder / file, what="bin")
+        return read_file(self.folder / file, what="bin")
 
     def bin(self, index: BinIndex, number: int, delegator: Targets) -> HeldBin:
         """A bin, verified.
@@ -156,7 +363,7 @@ class BinStore:
         """
         history = self.workspace.history(self.role)
         for version in sorted(history, reverse=True):
-            delegator = parse(disk.read(history[version]), Targets, file=history[version].name).signed
+            delegator = parse(read_file(history[version]), Targets, file=history[version].name).signed
             if delegation_sha256(delegator) == index.delegation_sha256:
                 return delegator
         raise InputError(
@@ -195,7 +402,7 @@ class BinStore:
         Raises:
             StoreError: the disk refused.
         """
-        disk.replace(self.folder / INDEX_FILE, index.to_bytes())
+        replace_file(self.folder / INDEX_FILE, index.to_bytes())
 
     def drop_all_but(self, files: Iterable[str]) -> None:
         """Remove the bins that nothing names any more.

@@ -1,6 +1,13 @@
-"""The main job, played through on one machine: ceremony, verified keys, a rotation, and mirrors that lie.
+"""The main job on one machine: ceremony, verified keys, a rotation, and mirrors that lie.
 
-:mod:`kedge_repo.demo.story` tells it, :mod:`kedge_repo.demo.cast` are the people in it, :mod:`kedge_repo.demo.mirror`
-is the loopback server, :mod:`kedge_repo.demo.facts` holds npm's real signature. Everything goes through the same
-functions as the commands; keys are made afresh, and nothing leaves the machine.
+Everything goes through the same functions as the commands; keys are made afresh, and nothing leaves the machine.
 """
+
+from kedge._doors import door
+
+__all__, __getattr__, __dir__ = door(
+    __name__,
+    {
+        "story": ["Act", "Line", "Report", "tell"],
+    },
+)

@@ -10,18 +10,6 @@ from typing import Protocol
 
 from kedge.errors import InputError
 
-__all__ = [
-    "CHECKPOINT_PATH",
-    "TIMESTAMP_PATH",
-    "BehindError",
-    "Destination",
-    "Held",
-    "Overlay",
-    "TakenError",
-    "cache_control",
-    "content_type",
-]
-
 TIMESTAMP_PATH = "metadata/timestamp.json"
 """The one file of TUF's that changes."""
 

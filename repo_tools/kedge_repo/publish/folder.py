@@ -1,20 +1,83 @@
-"""A folder as a destination, which a web server, rsync or a USB stick then carries on."""
+"""A folder as a destination, which a web server, rsync or a USB stick then carries on.
+
+One publisher at a time in a folder, without a file of ours among those that are served.
+
+The lock is on the folder itself (``flock``), whichever workspace the publisher works in. A file system that cannot lock
+a folder (some network file systems) gets a lock file in it instead; web servers hide names that begin with a dot.
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kedge.errors import StoreError
-from kedge_repo import disk
-from kedge_repo.publish.destination import Held
-from kedge_repo.publish.exclusive import publishing
-from kedge_repo.workspace import LOCK_TIMEOUT_S
+from filelock import FileLock, Timeout
 
-__all__ = ["FolderDestination"]
+from kedge.errors import StoreError
+from kedge_repo.publish.destination import Held
+from kedge_repo.workspace import LOCK_TIMEOUT_S, create_file, read_file, remove_file, replace_file
+
+LOCK_FILE = ".kedge-publish.lock"
+
+_HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
+_UNABLE = {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+_PAUSE_S = 0.05
+
+
+@contextmanager
+def publishing(folder: Path, *, timeout_s: float) -> Iterator[None]:
+    """Keep other publishers out of ``folder``, which is there.
+
+    Raises:
+        StoreError: another publisher is at work for longer than ``timeout_s``.
+        OSError: the folder cannot be opened or locked.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if _lock(descriptor, folder, timeout_s):
+            yield
+        else:
+            with _lock_file(folder, timeout_s):
+                yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path, timeout_s: float) -> bool:
+    """Lock the folder; false where its file system cannot."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _UNABLE:
+                return False
+            if error.errno not in _HELD:
+                raise
+            if time.monotonic() > deadline:
+                raise _busy(folder) from error
+            time.sleep(_PAUSE_S)
+        else:
+            return True
+
+
+@contextmanager
+def _lock_file(folder: Path, timeout_s: float) -> Iterator[None]:
+    try:
+        with FileLock(folder / LOCK_FILE, timeout=timeout_s):
+            yield
+    except Timeout as error:
+        raise _busy(folder) from error
+
+
+def _busy(folder: Path) -> StoreError:
+    return StoreError(f"{folder}: another publisher is writing here", hint="run the command again")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +114,7 @@ class FolderDestination:
             InputError: it cannot be read.
         """
         file = self.folder / path
-        return Held(data=disk.read(file), tag="") if file.is_file() else None
+        return Held(data=read_file(file), tag="") if file.is_file() else None
 
     def create(self, path: str, data: bytes) -> bool:
         """Put a file where none is.
@@ -60,7 +123,7 @@ class FolderDestination:
             StoreError: the disk refused.
         """
         try:
-            disk.create(self.folder / path, data)
+            create_file(self.folder / path, data)
         except FileExistsError:
             return False
         return True
@@ -74,7 +137,7 @@ class FolderDestination:
         held = self.read(path)
         if (held.data if held else None) != (former.data if former else None):
             return False
-        disk.replace(self.folder / path, data)
+        replace_file(self.folder / path, data)
         return True
 
     def paths(self, folder: str) -> Iterator[str]:
@@ -95,7 +158,7 @@ class FolderDestination:
             StoreError: the disk refused.
         """
         for path in paths:
-            disk.remove(self.folder / path)
+            remove_file(self.folder / path)
 
     @contextmanager
     def _blame(self) -> Iterator[None]:

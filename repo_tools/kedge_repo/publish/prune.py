@@ -14,21 +14,20 @@ from datetime import datetime, timedelta
 
 from tuf.api.metadata import Snapshot
 
-from kedge.document import parse_time
+from kedge.documents import parse_time
 from kedge.errors import VerificationError
-from kedge.metadata import parse
+from kedge.tuf import parse
 from kedge_repo.bins import bin_delegations
 from kedge_repo.publish.destination import Destination
-from kedge_repo.signed import FORMER_FIELD
-from kedge_repo.workspace import Workspace
-
-__all__ = ["MARGIN", "prune"]
+from kedge_repo.workspace import FORMER_FIELD, Workspace
 
 MARGIN = timedelta(days=1)
 _VERSIONED = re.compile(r"metadata/([1-9]\d*)\.(.+)\.json", re.ASCII)
 
 
-def prune(workspace: Workspace, destination: Destination, *, now: datetime, dry_run: bool = False) -> tuple[str, ...]:
+def prune_destination(
+    workspace: Workspace, destination: Destination, *, now: datetime, dry_run: bool = False
+) -> tuple[str, ...]:
     """Remove what the module describes from ``destination``; the paths are returned. ``dry_run`` removes nothing.
 
     Raises:

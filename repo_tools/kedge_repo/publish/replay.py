@@ -3,6 +3,12 @@
 Two implementations read, kedge's own client workflow and python-tuf's ``Updater``, so that a fault that either of them
 sees stops a publication and not the clients behind it. A reader gets the files in memory, one initial root, the target
 paths and the time. A reader that cannot judge by that time says so: python-tuf judges by the machine's clock alone.
+
+Reading back what is published, as a client does that knows the first root and nothing else.
+
+Whatever stands before the files (a bucket's policy, a CDN, a web server) is part of what is read. It must show the
+state that the workspace has, every target, each sampled bin; and it must answer 404 or 403 for a root that is not there
+yet, or no client would ever get past that.
 """
 
 from __future__ import annotations
@@ -10,6 +16,8 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -21,25 +29,13 @@ from tuf.api.metadata import TargetFile
 from tuf.ngclient import Updater
 from tuf.ngclient.fetcher import FetcherInterface
 
-from kedge import workflow
-from kedge.checks import Freshness, begin
-from kedge.clock import SystemClock
-from kedge.document import format_time
-from kedge.drive import run
-from kedge.errors import FetchError, InputError, Reason, Refusal, VerificationError
-from kedge.workflow import MISSING, Fetch, Missing, Workflow
+from kedge import tuf
+from kedge.client import Anchor, Clock, SystemClock, TrustClient
+from kedge.documents import format_time
+from kedge.errors import FetchError, InputError, KedgeError, Reason, Refusal, VerificationError
+from kedge.transport import Mirror
+from kedge.tuf import MISSING, Fetch, Freshness, Missing, TrustedState, Workflow, begin, run
 from kedge_repo.publish.files import PublishedFiles
-
-__all__ = [
-    "MEMORY_BASE",
-    "READERS",
-    "MemoryFetcher",
-    "Reader",
-    "read_with_kedge",
-    "read_with_python_tuf",
-    "replay",
-    "target_as_published",
-]
 
 
 class Reader(Protocol):
@@ -102,13 +98,13 @@ def read_with_kedge(
     """
     freshness = Freshness(reference_time=now)
     try:
-        state = _walk(workflow.refresh(begin(initial_root), freshness), files)
+        state = _walk(tuf.refresh(begin(initial_root), freshness), files)
         for path in targets:
-            found = _walk(workflow.find(state, path, freshness), files)
+            found = _walk(tuf.find(state, path, freshness), files)
             state = found.state
-            _walk(workflow.download(found), files)
+            _walk(tuf.download(found), files)
         for path in lookups:
-            state = _walk(workflow.find(state, path, freshness), files).state
+            state = _walk(tuf.find(state, path, freshness), files).state
     except FetchError as error:
         raise VerificationError(error.message, refusal=Refusal(reason=Reason.NOT_FOUND)) from error
 
@@ -117,9 +113,9 @@ def target_as_published(files: Mapping[str, bytes], initial_root: bytes, path: s
     """The target at ``path`` as a client gets it from ``files``, however old they are; None where it gets none."""
     freshness = Freshness(reference_time=_LONG_AGO, as_of=True)
     try:
-        state = _walk(workflow.refresh(begin(initial_root), freshness), files)
-        found = _walk(workflow.find(state, path, freshness), files)
-        return _walk(workflow.download(found), files), found.target
+        state = _walk(tuf.refresh(begin(initial_root), freshness), files)
+        found = _walk(tuf.find(state, path, freshness), files)
+        return _walk(tuf.download(found), files), found.target
     except (VerificationError, FetchError):
         return None
 
@@ -209,3 +205,71 @@ class MemoryFetcher(FetcherInterface):
 
 
 READERS: Mapping[str, Reader] = {"kedge": read_with_kedge, "python-tuf": read_with_python_tuf}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadBack:
+    """What a client came to at ``url``; ``faults`` are in words, and none where all is as it should be."""
+
+    url: str
+    root: int | None
+    timestamp: int | None
+    targets: int
+    lookups: int
+    faults: tuple[str, ...]
+
+
+def read_back(files: PublishedFiles, url: str, *, clock: Clock | None = None) -> ReadBack:
+    """Read ``files`` back from ``url``, which may be a folder.
+
+    Raises:
+        InputError: the URL cannot be used.
+    """
+    anchor = Anchor(name="published", initial_root=files.roots[0], mirrors=(Mirror(url=url),))
+    faults: list[str] = []
+    root = timestamp = None
+    with (
+        tempfile.TemporaryDirectory(prefix="kedge-verify-") as state,
+        closing(TrustClient(anchor, state=Path(state), clock=clock, require_refresh=True)) as client,
+    ):
+        try:
+            trust = client.refresh()
+        except KedgeError as error:
+            return ReadBack(url=url, root=None, timestamp=None, targets=0, lookups=0, faults=(error.message,))
+        root, timestamp = trust.root.version, trust.timestamp.version
+        if root != len(files.roots):
+            faults.append(f"serves root version {root}, and the workspace has {len(files.roots)}")
+        if timestamp != files.timestamp_version:
+            faults.append(f"serves timestamp version {timestamp}, and the workspace has {files.timestamp_version}")
+        faults += _missing_targets(client, files)
+        samples = files.samples()
+        faults += _missing_lookups(client, samples)
+    return ReadBack(
+        url=url,
+        root=root,
+        timestamp=timestamp,
+        targets=len(files.targets),
+        lookups=len(samples),
+        faults=tuple(faults),
+    )
+
+
+def _missing_targets(client: TrustClient, files: PublishedFiles) -> Iterator[str]:
+    for path in files.targets:
+        try:
+            client.target(path)
+        except KedgeError as error:
+            yield error.message
+
+
+def _missing_lookups(client: TrustClient, paths: tuple[str, ...]) -> Iterator[str]:
+    for path in paths:
+
+        def steps(state: TrustedState, freshness: Freshness, path: str = path) -> Workflow[TrustedState]:
+            found = yield from tuf.find(state, path, freshness)
+            return found.state
+
+        try:
+            client.follow(steps)
+        except KedgeError as error:
+            yield error.message

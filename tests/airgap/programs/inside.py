@@ -18,12 +18,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airgap.scene import BEGIN, REGISTRY
-from kedge.anchor import Anchor
-from kedge.carry import take_in
-from kedge.client import TrustClient
-from kedge.clock import FixedClock
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
+from kedge.client.settings import FixedClock
 from kedge.errors import KedgeError
-from kedge.transport import Mirror
+from kedge.mirror.bundle import take_in
+from kedge.transport.mirror import Mirror
 
 folder, shared = (Path(argument) for argument in sys.argv[1:])
 

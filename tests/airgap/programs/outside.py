@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from airgap.scene import BEGIN, KEYS, REGISTRY, key_document
-from kedge.anchor import Anchor
-from kedge.carry import make_bundle, read_receiver
-from kedge.client import TrustClient
-from kedge.clock import FixedClock
-from kedge.store import Store
-from kedge.transport import Mirror, open_mirror
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
+from kedge.client.settings import FixedClock
+from kedge.client.store import Store
+from kedge.mirror.bundle import make_bundle, read_receiver
+from kedge.transport.mirror import Mirror
+from kedge.transport.open import open_mirror
 from support.server import HostileServer
 from support.simulator import RepositorySimulator
 

@@ -10,12 +10,12 @@ import json
 import sys
 from pathlib import Path
 
-from kedge.anchor import Anchor
-from kedge.client import TrustClient
-from kedge.clock import FixedClock
-from kedge.document import parse_time
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
+from kedge.client.settings import FixedClock
+from kedge.documents import parse_time
 from kedge.errors import KedgeError
-from kedge.transport import Mirror
+from kedge.transport.mirror import Mirror
 
 TARGET = "registry.example/keys.json"
 

@@ -9,16 +9,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from witness_log import WitnessService
 
-from kedge.document import DocumentError
+from kedge.client.keylog.entries import RoleLeaf
+from kedge.client.keylog.follow import Head, View, Wanted, prove
+from kedge.documents import DocumentError
 from kedge.errors import KedgeError, VerificationError
-from kedge.keylog.checkpoint import check_checkpoint, write_body
-from kedge.keylog.follow import Head, Wanted, prove
-from kedge.keylog.leaf import RoleLeaf
-from kedge.keylog.note import Note, NoteSignature, SignatureKind, VerifierKey
-from kedge.keylog.policy import LogPolicy
-from kedge.keylog.proof import LogProof
-from kedge.keylog.view import View
-from kedge_repo.logbook import LogBook
+from kedge.tlog.checkpoint import LogProof, check_checkpoint, write_body
+from kedge.tlog.note import Note, NoteSignature, SignatureKind, VerifierKey
+from kedge.tlog.policy import LogPolicy
+from kedge_repo.publish.log_writer import LogBook
 
 ENTRIES = tuple(RoleLeaf.of("role", number, b"").to_bytes() for number in range(1, 6))
 BOOK = LogBook(ENTRIES)

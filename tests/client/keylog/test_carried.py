@@ -11,19 +11,18 @@ from typing import Any
 
 import pytest
 
-from kedge.anchor import Anchor, Transparency
-from kedge.carry import make_bundle, read_receiver, take_in
-from kedge.client import TrustClient
-from kedge.document import Fields
+from kedge.audit.evidence import Proof, ProofTransport
+from kedge.client.anchor import Anchor, Transparency
+from kedge.client.client import TrustClient
+from kedge.client.keylog.entries import RoleLeaf
+from kedge.client.store import Store
+from kedge.documents import Fields
 from kedge.errors import FetchError, Reason, VerificationError
-from kedge.keylog.leaf import RoleLeaf
-from kedge.registries.npm.proof import Proof, ProofTransport
-from kedge.store import Store
-from kedge.sync.copy import Options, sync
-from kedge.sync.folder import MirrorFolder
-from kedge.sync.plan import Layout
-from kedge.transport.opening import open_mirror
-from kedge_repo.logbook import LogBook
+from kedge.mirror.bundle import make_bundle, read_receiver, take_in
+from kedge.mirror.folder import MirrorFolder
+from kedge.mirror.sync import Layout, Options, copy_repository
+from kedge.transport.open import open_mirror
+from kedge_repo.publish.log_writer import LogBook
 from repo_tools.ceremony import NPM
 from support.logged import Logged, colluding, forged
 
@@ -123,7 +122,7 @@ def test_a_verified_copy_of_a_repository_carries_its_log(logged: Logged) -> None
         with logged.client("mirror") as client:
             source = open_mirror(client.anchor.mirrors[0])
             options = Options(layout=Layout(metadata="metadata", targets="targets"), keep=timedelta(0))
-            sync(client, [source], MirrorFolder(copy), options, now=logged.clock.moment)
+            copy_repository(client, [source], MirrorFolder(copy), options, now=logged.clock.moment)
 
     copied()
     assert logged.client("reader", mirror=copy).registry_keys(NPM).keys

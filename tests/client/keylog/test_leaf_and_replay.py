@@ -8,14 +8,23 @@ from datetime import UTC, datetime
 
 import pytest
 
-from kedge.document import DocumentError
+from kedge.client.keylog.entries import (
+    EventKind,
+    KeyState,
+    RoleLeaf,
+    RootLeaf,
+    check_complete,
+    document_leaf,
+    key_events,
+    parse_leaf,
+    replay,
+)
+from kedge.documents import DocumentError
 from kedge.errors import VerificationError
-from kedge.keylog.checkpoint import Checkpoint, Witnessed
-from kedge.keylog.leaf import EventKind, KeyState, RoleLeaf, RootLeaf, document_leaf, key_events, parse_leaf
-from kedge.keylog.note import Note
-from kedge.keylog.replay import check_complete, replay
-from kedge.keylog.tree import leaf_hash, root_hash
-from kedge.keys import KeyFormat, KeySet, KeyStatus, RegistryKey, TimeBasis
+from kedge.registries.keys import KeyFormat, KeySet, KeyStatus, RegistryKey, TimeBasis
+from kedge.tlog.checkpoint import Checkpoint, Witnessed
+from kedge.tlog.note import Note
+from kedge.tlog.tree import leaf_hash, root_hash
 
 REGISTRY = "registry.example"
 

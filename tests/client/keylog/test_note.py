@@ -12,9 +12,9 @@ import witness_log
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.errors import Reason, VerificationError
-from kedge.keylog.note import Note, NoteSignature, SignatureKind, VerifierKey, verify
+from kedge.tlog.note import Note, NoteSignature, SignatureKind, VerifierKey, verify
 
 # The examples of C2SP signed-note.
 VKEY = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.errors import VerificationError
-from kedge.keylog.note import SignatureKind, Signed, VerifierKey
-from kedge.keylog.policy import LogPolicy
+from kedge.tlog.note import SignatureKind, Signed, VerifierKey
+from kedge.tlog.policy import LogPolicy
 
 NOW = datetime(2026, 8, 22, tzinfo=UTC)
 

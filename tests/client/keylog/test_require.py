@@ -13,16 +13,15 @@ from typing import Any
 import pytest
 from securesystemslib.signer import CryptoSigner
 
-from kedge.anchor import Transparency
-from kedge.client import TrustClient
+from kedge.client.anchor import Transparency
+from kedge.client.client import TrustClient
+from kedge.client.keylog.entries import RoleLeaf
 from kedge.errors import ExitCode, ExpiredError, FetchError, KedgeError, Reason, StoreError, VerificationError
-from kedge.keylog.leaf import RoleLeaf
-from kedge.transport import Mirror
-from kedge_repo.logbook import LogBook
-from kedge_repo.plan import rotate_key
-from kedge_repo.publish.directory import publish
+from kedge.transport.mirror import Mirror
+from kedge_repo.events.plan_keys import rotate_key
 from kedge_repo.publish.folder import FolderDestination
-from kedge_repo.publish.log import publish_log
+from kedge_repo.publish.log_writer import LogBook, publish_log
+from kedge_repo.publish.publish import publish_workspace
 from repo_tools.ceremony import NPM, Ceremony, contents
 from support.clock import SettableClock
 from support.logged import ORIGIN, Logged, colluding, forged
@@ -128,7 +127,7 @@ def test_without_a_log_require_refuses_warn_warns_and_off_is_silent(tmp_path: Pa
     made = Logged.__new__(Logged)
     made.folder, made.ceremony = tmp_path, ceremony
     made.clock = SettableClock(ceremony.now)
-    publish(ceremony.workspace, made.public, now=ceremony.now, readers={})
+    publish_workspace(ceremony.workspace, made.public, now=ceremony.now, readers={})
     refused(lambda: made.client().refresh(), Reason.NOT_LOGGED, "the repository names no log")
     assert not (tmp_path / "state" / "state.json").exists()
     assert any("names no log" in text for text in made.client(mode=Transparency.WARN).refresh().warnings)

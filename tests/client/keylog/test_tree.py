@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.errors import Reason, VerificationError
-from kedge.keylog import tree
-from kedge.keylog.tree import Tile, TileTree, check_consistency, check_inclusion, leaf_hash, root_hash
+from kedge.tlog import tree
+from kedge.tlog.tree import Tile, TileTree, check_consistency, check_inclusion, leaf_hash, root_hash
 
 LEAVES = [leaf_hash(str(number).encode()) for number in range(70_000)]
 

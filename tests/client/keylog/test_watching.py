@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 
 from architecture import schemas
-from kedge.anchor import Anchor
+from kedge.audit.monitor import Expectation, News, Sight, WholeLog, exit_code, read_whole_log, watch
+from kedge.client.anchor import Anchor
+from kedge.client.keylog.entries import KeyLeaf, RoleLeaf
 from kedge.errors import ExitCode, VerificationError
-from kedge.keylog.leaf import KeyLeaf, RoleLeaf
-from kedge.monitor import Expectation, News, Sight, exit_code, watch
-from kedge.transport import Mirror
-from kedge.wholelog import WholeLog, read_whole_log
+from kedge.transport.mirror import Mirror
 from repo_tools.ceremony import NPM
 from support.logged import Logged, colluding, forged
 

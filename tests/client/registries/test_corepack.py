@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interop.npm_world import Issuer, Package, key_document, packument, sri, tarball
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.errors import InputError, Reason, VerificationError
-from kedge.keys import KeySet
-from kedge.registries.npm import NPM
+from kedge.registries.keys import KeySet
 from kedge.registries.npm.corepack import Spec, make_pin, read_package_manager, set_package_manager
+from kedge.registries.npm.registry import NPM
 
 NOW = datetime(2026, 8, 22, tzinfo=UTC)
 BASE = "https://mirror.example"

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from cli.conftest import NEW, OLD, key_document
 from kedge.errors import InputError, Reason, VerificationError
-from kedge.keys import KeySet
-from kedge.registries.npm import NPM
+from kedge.registries.keys import KeySet
 from kedge.registries.npm.export import Layout, export_keys
+from kedge.registries.npm.registry import NPM
 
 NOW = datetime(2026, 8, 22, tzinfo=UTC)
 REGISTRY = "registry.example"

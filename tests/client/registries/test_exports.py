@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kedge.errors import InputError
-from kedge.exports import GROUP, Exporter, find_exporter
-from kedge.extensions import names_of_extensions
+from kedge.registries.export import GROUP, Exporter, find_exporter
+from kedge.registries.registry import names_of_extensions
 
 
 @pytest.mark.parametrize("name", names_of_extensions(GROUP))

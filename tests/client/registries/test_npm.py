@@ -17,11 +17,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.errors import InputError, Reason, VerificationError
-from kedge.keys import KeyFormat, KeySet, KeyStatus, TimeBasis
-from kedge.registries.npm import NPM, SIGNATURES, signed_message, verify_signature
-from kedge.registry import NoKeysError
+from kedge.registries.keys import KeyFormat, KeySet, KeyStatus, TimeBasis
+from kedge.registries.npm.judge import SIGNATURES, signed_message, verify_signature
+from kedge.registries.npm.registry import NPM
+from kedge.registries.registry import NoKeysError
 
 REGISTRY = "registry.example"
 NOW = datetime(2026, 8, 22, tzinfo=UTC)

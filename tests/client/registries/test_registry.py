@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from kedge.errors import Reason, VerificationError
-from kedge.registries.npm import NPM
-from kedge.registry import Registry, find_registry, read_served_keys
+from kedge.registries.npm.registry import NPM
+from kedge.registries.registry import Registry, find_registry, read_served_keys
 
 NOW = datetime(2026, 8, 22, tzinfo=UTC)
 
 FIND = """
 import sys
 from kedge.errors import KedgeError
-from kedge.registry import find_registry
+from kedge.registries.registry import find_registry
 try:
     print(type(find_registry(sys.argv[1])).__name__)
 except KedgeError as error:

@@ -10,23 +10,23 @@ from typing import Annotated
 
 import typer
 
-from kedge._cli.clients import open_client
-from kedge._cli.infile import read_file
 from kedge._cli.keys import speaking_anchor
-from kedge._cli.mirrors import takes_mirrors
-from kedge._cli.options import AnchorName, Json, RequireRefresh
-from kedge._cli.verify.conclude import basis_of, conclude, is_short
-from kedge.keys import KeySet
-from kedge.memory import Memory
-from kedge.registries.apt.source import suite_of
-from kedge.registries.apt.verdict import GOOD, Policy
-from kedge.registries.apt.verify import check_indexes, check_packages, fetch_indexes, verify_release, verify_served
-from kedge.registries.checklist import Checked, Checklist
-from kedge.registries.pgp.tool import find_checker
-from kedge.registries.served import Served
-from kedge.trust import Trust
-
-__all__ = ["apt"]
+from kedge._cli.options import AnchorName, Json, RequireRefresh, open_client, takes_mirrors
+from kedge._cli.output import read_file
+from kedge._cli.verify import basis_of, conclude, is_short
+from kedge.registries import Checked, Checklist, KeySet, Memory, Served
+from kedge.registries.apt import (
+    GOOD,
+    Policy,
+    check_indexes,
+    check_packages,
+    fetch_indexes,
+    suite_of,
+    verify_release,
+    verify_served,
+)
+from kedge.registries.pgp import find_checker
+from kedge.tuf import Trust
 
 MAX_INDEX_BYTES = 512 << 20
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf", "i686": "i386", "ppc64le": "ppc64el"}

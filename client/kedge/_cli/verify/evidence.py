@@ -10,13 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from kedge._cli.infile import read_file
 from kedge._cli.options import AnchorName, Json
-from kedge._cli.output import Screen, Tone, answer, answer_json, report, visible
-from kedge._cli.verify.provenance_inputs import speaker
-from kedge.anchor import Anchor
-from kedge.client import TrustClient
-from kedge.document import blame_user, format_time
+from kedge._cli.output import Screen, Tone, answer, answer_json, read_file, report, visible
+from kedge._cli.verify.npm import speaker
+from kedge.audit import Evidence, Offline, Proof, ProofTransport
+from kedge.client import Anchor, TrustClient
+from kedge.documents import blame_user, format_time
 from kedge.errors import (
     ExitCode,
     ExpiredError,
@@ -27,15 +26,9 @@ from kedge.errors import (
     StoreError,
     VerificationError,
 )
-from kedge.keys import KeySet
-from kedge.registries.npm.attest import Attestor
-from kedge.registries.npm.evidence import Evidence
-from kedge.registries.npm.keyring import NoKeys
-from kedge.registries.npm.proof import Offline, Proof, ProofTransport
-from kedge.registries.npm.verdict import FAULTLESS, Outcome, Verdict
-from kedge.registries.sigstore.verify import BundleVerifier
-
-__all__ = ["evidence"]
+from kedge.registries import KeySet
+from kedge.registries.npm import FAULTLESS, Attestor, NoKeys, Outcome, Verdict
+from kedge.registries.sigstore import BundleVerifier
 
 MAX_BYTES = 1 << 30
 MAX_LISTED = 40

@@ -9,29 +9,29 @@ from typing import Annotated
 
 import typer
 
-from kedge._cli.clients import open_client
-from kedge._cli.infile import read_file
 from kedge._cli.keys import speaking_anchor
-from kedge._cli.mirrors import takes_mirrors
-from kedge._cli.options import AnchorName, Json, RequireRefresh
-from kedge._cli.output import warn
-from kedge._cli.progress import progress_bar
-from kedge._cli.verify.conclude import conclude
-from kedge.document import blame_user
+from kedge._cli.options import AnchorName, Json, RequireRefresh, open_client, takes_mirrors
+from kedge._cli.output import progress_bar, read_file, warn
+from kedge._cli.verify import conclude
+from kedge.client import Store
+from kedge.documents import blame_user
 from kedge.errors import StoreError, VerificationError
-from kedge.folders import state_folder
-from kedge.keys import KeySet
-from kedge.memory import Memory
-from kedge.registries.checklist import Checklist
-from kedge.registries.go.document import database_name, read_lines
-from kedge.registries.go.head import TreeHead, later, remembered
-from kedge.registries.go.sumdb import SumDatabase
-from kedge.registries.go.sumfile import SumLine, read_sums
-from kedge.registries.go.verify import GOOD, Verified, verify
-from kedge.store import Store
+from kedge.files import state_folder
+from kedge.registries import Checklist, KeySet, Memory
+from kedge.registries.go import (
+    GOOD,
+    SumDatabase,
+    SumLine,
+    TreeHead,
+    Verified,
+    database_name,
+    later,
+    read_lines,
+    read_sums,
+    remembered,
+    verify_sums,
+)
 from kedge.transport import Mirror, open_mirror
-
-__all__ = ["DEFAULT", "go"]
 
 DEFAULT = "go/sum.golang.org"
 MAX_SUM_BYTES = 256 << 20
@@ -79,7 +79,7 @@ def go(
     with closing(transport), progress_bar("looking up", modules) as progress:
         database = SumDatabase(transport, timeout_s=timeout)
         try:
-            verified = verify(lines, keys, database, seen=seen, skip=patterns, progress=progress)
+            verified = verify_sums(lines, keys, database, seen=seen, skip=patterns, progress=progress)
         except VerificationError as error:
             raise _with_exhibits(error, trust.anchor) from error
     if verified.head is not None:

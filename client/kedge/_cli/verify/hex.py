@@ -9,22 +9,14 @@ from typing import Annotated
 
 import typer
 
-from kedge._cli.clients import open_client
-from kedge._cli.infile import read_file
 from kedge._cli.keys import speaking_anchor
-from kedge._cli.options import AnchorName, Json, RequireRefresh
-from kedge._cli.verify.conclude import basis_of, conclude, is_short
-from kedge.document import blame_user
+from kedge._cli.options import AnchorName, Json, RequireRefresh, open_client
+from kedge._cli.output import read_file
+from kedge._cli.verify import basis_of, conclude, is_short
+from kedge.documents import blame_user
 from kedge.errors import InputError
-from kedge.memory import Memory
-from kedge.registries.checklist import Checklist
-from kedge.registries.hex.mixlock import NAME, Locked, read_lock
-from kedge.registries.hex.verdict import GOOD, Policy
-from kedge.registries.hex.verify import JOBS, Settings, verify_packages
-from kedge.registries.served import Served
-from kedge.registry import find_registry
-
-__all__ = ["hex_"]
+from kedge.registries import Checklist, Memory, Served, find_registry
+from kedge.registries.hex import GOOD, JOBS, NAME, Locked, Policy, Settings, read_lock, verify_packages
 
 MAX_LOCK_BYTES = 64 << 20
 HEXPM = "https://repo.hex.pm"

@@ -7,20 +7,23 @@ from typing import Annotated
 
 import typer
 
-from kedge._cli.clients import open_client
 from kedge._cli.keys import speaking_anchor
-from kedge._cli.mirrors import takes_mirrors
-from kedge._cli.options import AnchorName, Json, RequireRefresh
-from kedge._cli.progress import progress_bar
-from kedge._cli.verify.conclude import conclude
-from kedge.document import blame_served
-from kedge.keys import KeySet
-from kedge.registries.checklist import Checked, Checklist
-from kedge.registries.nuget.document import REPOSITORY, TIMESTAMP, Feed, NuGet, read_feed
-from kedge.registries.nuget.judge import GOOD, Outcome
-from kedge.registries.nuget.verify import find_packages, verify
-
-__all__ = ["DEFAULT", "nuget"]
+from kedge._cli.options import AnchorName, Json, RequireRefresh, open_client, takes_mirrors
+from kedge._cli.output import progress_bar
+from kedge._cli.verify import conclude
+from kedge.documents import blame_served
+from kedge.registries import Checked, Checklist, KeySet
+from kedge.registries.nuget import (
+    GOOD,
+    REPOSITORY,
+    TIMESTAMP,
+    Feed,
+    NuGet,
+    Outcome,
+    find_packages,
+    read_feed,
+    verify_packages,
+)
 
 DEFAULT = "nuget/api.nuget.org"
 
@@ -54,7 +57,7 @@ def nuget(
     with blame_served(keys.target):
         feed = read_feed(registry, target.custom)
     with progress_bar("verifying", len(files)) as progress:
-        items = tuple(verify(files, keys, feed, strict=strict, progress=progress))
+        items = tuple(verify_packages(files, keys, feed, strict=strict, progress=progress))
     found = _checklist(paths, items, keys, feed, strict=strict)
     conclude(found, trust, everything=everything, json=json)
 

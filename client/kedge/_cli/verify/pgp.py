@@ -7,20 +7,13 @@ from typing import Annotated
 
 import typer
 
-from kedge._cli.clients import open_client
-from kedge._cli.infile import read_file
 from kedge._cli.keys import speaking_anchor
-from kedge._cli.mirrors import takes_mirrors
-from kedge._cli.options import AnchorName, Json, RequireRefresh
-from kedge._cli.verify.conclude import basis_of, conclude
+from kedge._cli.options import AnchorName, Json, RequireRefresh, open_client, takes_mirrors
+from kedge._cli.output import read_file
+from kedge._cli.verify import basis_of, conclude
 from kedge.errors import InputError
-from kedge.keys import KeyFormat
-from kedge.registries.checklist import Checklist
-from kedge.registries.pgp.detached import MAX_SIGNATURE_BYTES
-from kedge.registries.pgp.tool import find_checker
-from kedge.registries.pgp.verify import GOOD, verify_file
-
-__all__ = ["pgp"]
+from kedge.registries import Checklist, KeyFormat
+from kedge.registries.pgp import GOOD, MAX_SIGNATURE_BYTES, find_checker, verify_file
 
 
 @takes_mirrors

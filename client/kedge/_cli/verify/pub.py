@@ -9,23 +9,30 @@ from typing import Annotated
 
 import typer
 
-from kedge._cli.clients import open_client
-from kedge._cli.infile import read_file
 from kedge._cli.keys import speaking_anchor
-from kedge._cli.options import AnchorName, Json, RequireRefresh
-from kedge._cli.progress import progress_bar
-from kedge._cli.verify.conclude import conclude
+from kedge._cli.options import AnchorName, Json, RequireRefresh, open_client
+from kedge._cli.output import progress_bar, read_file
+from kedge._cli.verify import conclude
 from kedge.client import TrustClient
-from kedge.document import blame_served, blame_user
+from kedge.documents import blame_served, blame_user
 from kedge.errors import Reason, VerificationError
-from kedge.lookups import get_all
-from kedge.registries.checklist import Checked, Checklist
-from kedge.registries.pub.document import Pub, PubSource, default_source, read_source
-from kedge.registries.pub.lockfile import LockedPackage, read_lock
-from kedge.registries.pub.verify import GOOD, Mirrored, ask_mirror, find_archives, judge, plan
+from kedge.registries import Checked, Checklist
+from kedge.registries.pub import (
+    GOOD,
+    LockedPackage,
+    Mirrored,
+    Pub,
+    PubSource,
+    ask_mirror,
+    default_source,
+    find_archives,
+    judge,
+    plan,
+    read_lock,
+    read_source,
+)
 from kedge.transport import Mirror, open_mirror
-
-__all__ = ["DEFAULT", "pub"]
+from kedge.tuf import get_all
 
 DEFAULT = "pub/pub.dev"
 MAX_LOCK_BYTES = 64 << 20

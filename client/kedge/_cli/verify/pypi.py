@@ -11,32 +11,27 @@ from typing import Annotated
 
 import typer
 
-from kedge._cli.infile import read_file
-from kedge._cli.mirrors import takes_mirrors
-from kedge._cli.options import AnchorName, Json
-from kedge._cli.output import Screen, answer, answer_json
-from kedge._cli.progress import progress_bar
-from kedge._cli.tables import trust_document
-from kedge._cli.verify.build_words import build_lines, row_of
-from kedge._cli.verify.checklist_words import checklist_lines
-from kedge._cli.verify.provenance_inputs import (
-    DEFAULT_ROOT,
-    TrustedRoot,
-    read_expectations,
-    trusted_root_keys,
-)
-from kedge._cli.words import say_warnings
-from kedge.document import DocumentError, blame_user
+from kedge._cli.options import AnchorName, Json, takes_mirrors
+from kedge._cli.output import Screen, answer, answer_json, progress_bar, read_file, say_warnings, trust_document
+from kedge._cli.verify import checklist_lines
+from kedge._cli.verify.npm import DEFAULT_ROOT, TrustedRoot, build_lines, read_expectations, row_of, trusted_root_keys
+from kedge.documents import DocumentError, blame_user
 from kedge.errors import InputError
-from kedge.keys import KeySet
-from kedge.registries.checklist import Checklist
-from kedge.registries.pypi.index import Index, base_of
-from kedge.registries.pypi.locked import LockedFile, parse_filename, read_pylock, read_requirements
-from kedge.registries.pypi.verify import GOOD, Result, Sources, verify
-from kedge.registries.sigstore.verify import BundleVerifier
+from kedge.registries import Checklist, KeySet
+from kedge.registries.pypi import (
+    GOOD,
+    Index,
+    LockedFile,
+    Result,
+    Sources,
+    base_of,
+    parse_filename,
+    read_pylock,
+    read_requirements,
+    verify_files,
+)
+from kedge.registries.sigstore import BundleVerifier
 from kedge.transport import Mirror, open_mirror
-
-__all__ = ["pypi"]
 
 DEFAULT_INDEX = "https://pypi.org/simple"
 MAX_LOCK_BYTES = 64 << 20
@@ -77,7 +72,7 @@ def pypi(
     keys, trust = trusted_root_keys(trusted_root, anchor)
     verifier = BundleVerifier(keys)
     with _sources(index, provenance, timeout) as sources, progress_bar("verifying", len(files)) as progress:
-        results = list(verify(files, sources, expectations, verifier, progress=progress))
+        results = list(verify_files(files, sources, expectations, verifier, progress=progress))
     found = _checklist(paths, results, keys, sources, provenance)
     say_warnings([trust])
     if json:

@@ -11,17 +11,13 @@ from typing import Annotated
 
 import typer
 
-from kedge._cli.infile import read_file
-from kedge._cli.mirrors import takes_mirrors
-from kedge._cli.options import AnchorName, Json
-from kedge._cli.verify.conclude import conclude
-from kedge._cli.verify.provenance_inputs import DEFAULT_ROOT, TrustedRoot, trusted_root_keys
+from kedge._cli.options import AnchorName, Json, takes_mirrors
+from kedge._cli.output import read_file
+from kedge._cli.verify import conclude
+from kedge._cli.verify.npm import DEFAULT_ROOT, TrustedRoot, trusted_root_keys
 from kedge.errors import Reason, Refusal, VerificationError
-from kedge.keys import KeySet, KeyStatus
-from kedge.registries.checklist import Checked, Checklist
-from kedge.registries.sigstore.reference import FileSigned, Outcome, verify_file
-
-__all__ = ["sigstore"]
+from kedge.registries import Checked, Checklist, KeySet, KeyStatus
+from kedge.registries.sigstore import FileSigned, Outcome, verify_file
 
 MAX_FILE_BYTES = 1 << 30
 MAX_BUNDLE_BYTES = 16 << 20

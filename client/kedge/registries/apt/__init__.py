@@ -1,20 +1,20 @@
-"""apt's repositories: their keyrings, and the chain from a signed Release over its indexes to a package's bytes.
+"""apt's repositories: keyrings, and the chain from a signed Release over its indexes to a package's bytes."""
 
-:class:`APT` is what the client finds through the entry point. What stands in the modules beside this one is imported by
-those who need it.
-"""
+from kedge._doors import door
 
-from __future__ import annotations
-
-from kedge.registries.pgp.document import Keyring
-
-__all__ = ["APT"]
-
-
-class APT(Keyring):
-    """Whoever publishes an apt repository: ``apt/<origin>/archive-keyring.gpg``, the file that apt itself reads."""
-
-    name = "apt"
-    file = "archive-keyring.gpg"
-    usage = "apt:release"
-    example = "apt/debian"
+__all__, __getattr__, __dir__ = door(
+    __name__,
+    {
+        "registry": ["APT"],
+        "release": ["suite_of"],
+        "verify": [
+            "GOOD",
+            "Policy",
+            "check_indexes",
+            "check_packages",
+            "fetch_indexes",
+            "verify_release",
+            "verify_served",
+        ],
+    },
+)

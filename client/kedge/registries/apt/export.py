@@ -16,11 +16,8 @@ from types import MappingProxyType
 from typing import Self
 
 from kedge.errors import InputError
-from kedge.exports import Exported, Source, take_settings
-from kedge.registries.pgp.armor import armor
-from kedge.registries.pgp.export import choose
-
-__all__ = ["Hook", "Sources", "hook", "sources"]
+from kedge.registries import Exported, Source, take_settings
+from kedge.registries.pgp import armor, choose
 
 _SOURCES = {
     "uris": "where the archive lies",

@@ -3,18 +3,32 @@
 Only text that a signature was found good over comes here. It is read strictly all the same: a field that stands
 twice, or a file that is listed with two digests, would let two readers see two documents. Sources: Debian's
 repository format (DebianRepository/Format), deb822(5).
+
+A Packages index: unpacked within a limit, and searched for a package's bytes.
+
+An index is held against the Release before it is unpacked, so what is unpacked here was signed for; the limit on what
+comes out holds all the same, since a key can be stolen and memory is finite.
+
+Where the files of one suite come from: its folder at a mirror (a URL or a folder), or a Release file on disk.
+
+apt keeps what it fetched under ``/var/lib/apt/lists``, in files whose names are the URL with its slashes replaced; a
+Release file there can be named as well, and its suite is read off its name.
 """
 
 from __future__ import annotations
 
+import lzma
 import re
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
-from kedge.document import DocumentError
-
-__all__ = ["Listed", "Release", "paragraph"]
+from kedge.documents import DocumentError
+from kedge.errors import InputError
+from kedge.registries import Served
+from kedge.registries.pgp import MAX_SIGNATURE_BYTES
 
 _FIELD = re.compile(r"([!-9;-~]+):[ \t]*(.*)")
 _ENTRY = re.compile(r"([0-9a-f]{64})[ \t]+([0-9]{1,15})[ \t]+(\S+)", re.ASCII)
@@ -136,3 +150,170 @@ def _files(text: str) -> dict[str, Listed]:
         if files.setdefault(listed.path, listed) != listed:
             raise DocumentError("SHA256", f"lists {listed.path[:200]} with two contents")
     return files
+
+
+MAX_INDEX_BYTES = 1 << 30
+_CHUNK = 1 << 20
+_GZIP, _XZ = b"\x1f\x8b", b"\xfd7zXZ\x00"
+
+
+def unpack(data: bytes, *, max_bytes: int = MAX_INDEX_BYTES) -> bytes:
+    """Unpack gzip and xz, by their first bytes; anything else is given back as it is.
+
+    Raises:
+        DocumentError: it is damaged, goes on after its end, or comes out longer than ``max_bytes``.
+    """
+    if data.startswith(_GZIP):
+        chunks = _inflate(data)
+    elif data.startswith(_XZ):
+        chunks = _unxz(data)
+    else:
+        chunks = iter((data,))
+    out: list[bytes] = []
+    length = 0
+    for chunk in chunks:
+        length += len(chunk)
+        if length > max_bytes:
+            raise DocumentError("", f"unpacks to more than {max_bytes} bytes")
+        out.append(chunk)
+    return b"".join(out)
+
+
+def _inflate(data: bytes) -> Iterator[bytes]:
+    packed = data
+    while packed:
+        inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        while not inflater.eof:
+            try:
+                chunk = inflater.decompress(packed, _CHUNK)
+            except zlib.error as error:
+                raise DocumentError("", f"is damaged gzip: {error}") from error
+            packed = inflater.unconsumed_tail
+            if not chunk and not packed and not inflater.eof:
+                raise DocumentError("", "is gzip that was cut short")
+            yield chunk
+        packed = inflater.unused_data
+
+
+def _unxz(data: bytes) -> Iterator[bytes]:
+    packed = data
+    while packed:
+        unpacker = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=256 << 20)
+        given = packed
+        while not unpacker.eof:
+            try:
+                chunk = unpacker.decompress(given, _CHUNK)
+            except lzma.LZMAError as error:
+                raise DocumentError("", f"is damaged xz: {str(error).lower()}") from error
+            given = b""
+            if not chunk and unpacker.needs_input and not unpacker.eof:
+                raise DocumentError("", "is xz that was cut short")
+            yield chunk
+        packed = unpacker.unused_data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stanza:
+    """One package of an index: what it is called, and which bytes it is."""
+
+    package: str
+    version: str
+    architecture: str
+    filename: str
+    size: int
+    sha256: str
+
+
+class Index:
+    """An unpacked index, which the Release was found to list."""
+
+    def __init__(self, name: str, text: bytes) -> None:
+        """Search ``text``, which the Release lists as ``name``."""
+        self.name = name
+        self._text = b"\n\n" + text.strip(b"\n") + b"\n\n"
+
+    def by_digest(self, sha256: str) -> Stanza | None:
+        """The package of these bytes, or None.
+
+        Raises:
+            DocumentError: the stanza that names the digest is none.
+        """
+        return self._find(b"\nSHA256: ", f" {sha256}\n".encode())
+
+    def by_file(self, name: str) -> Stanza | None:
+        """The package whose file has this name, in whatever folder of the pool, or None.
+
+        Raises:
+            DocumentError: the stanza that names the file is none.
+        """
+        return self._find(b"\nFilename: ", f"/{name}\n".encode())
+
+    def _find(self, field: bytes, wanted: bytes) -> Stanza | None:
+        """The stanza with a line that begins with ``field`` and ends with ``wanted``."""
+        position = self._text.find(wanted)
+        while position >= 0:
+            start = self._text.rfind(b"\n", 0, position)
+            if self._text.startswith(field, start):
+                begin = self._text.rfind(b"\n\n", 0, start + 1) + 2
+                return self._read(self._text[begin : self._text.find(b"\n\n", position)])
+            position = self._text.find(wanted, position + 1)
+        return None
+
+    def _read(self, text: bytes) -> Stanza:
+        fields = paragraph(text)
+        for name in ("Package", "Version", "Architecture", "Filename", "Size", "SHA256"):
+            if not fields.get(name.lower()):
+                raise DocumentError(self.name, f"holds a package without {name}")
+        size = fields["size"]
+        if not (size.isascii() and size.isdecimal() and len(size) <= 15):
+            raise DocumentError(self.name, f"holds a package of the size {size[:40]!r}")
+        return Stanza(
+            package=fields["package"],
+            version=fields["version"],
+            architecture=fields["architecture"],
+            filename=fields["filename"],
+            size=int(size),
+            sha256=fields["sha256"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedRelease:
+    """``InRelease`` (``signature`` is None), or ``Release`` with its ``Release.gpg`` (empty where there is none)."""
+
+    name: str
+    data: bytes
+    signature: bytes | None
+
+
+def read_release(served: Served, file: str | None) -> SignedRelease:
+    """Read what a suite's folder serves: ``InRelease``, else ``Release``; ``file`` names the one that is meant.
+
+    Raises:
+        InputError: there is neither.
+        FetchError: it cannot be had in time.
+        TooLongError: it is longer than a Release file can be.
+    """
+    for name in (file,) if file is not None else ("InRelease", "Release"):
+        data = served.read(name, max_bytes=MAX_BYTES)
+        if data is None:
+            continue
+        where = f"{served.url}/{name}"
+        if name.endswith("InRelease"):
+            return SignedRelease(name=where, data=data, signature=None)
+        signature = served.read(f"{name}.gpg", max_bytes=MAX_SIGNATURE_BYTES)
+        return SignedRelease(name=where, data=data, signature=signature or b"")
+    wanted = file or "InRelease or Release"
+    raise InputError(
+        f"{served.url}: there is no {wanted}", hint="name the folder of a suite, such as .../dists/bookworm"
+    )
+
+
+def suite_of(place: str) -> str | None:
+    """The suite that a URL, a folder or a file's name means: what follows ``dists``, or None."""
+    path = re.sub(r"/?(In)?Release$", "", place.rstrip("/"))
+    if match := re.search(r"(?:^|/)dists/([^/].*)$", path):
+        return match[1]
+    if match := re.search(r"_dists_([^/]+)_$", re.sub(r"(In)?Release$", "", Path(place).name)):
+        return match[1].replace("_", "/")
+    return None

@@ -1,11 +1,13 @@
-"""Go checksum databases: their verifier keys, and ``go.sum`` lines proven by what they sign.
+"""Go's checksum database: its keys, signed tree heads, tiles, and ``go.sum`` verified against them."""
 
-:class:`Go` is what the client finds through the entry point. What stands in the modules beside it is imported by those
-who need it, so that reading keys stays light.
-"""
+from kedge._doors import door
 
-from __future__ import annotations
-
-from kedge.registries.go.document import TREE_HEADS, Go
-
-__all__ = ["TREE_HEADS", "Go"]
+__all__, __getattr__, __dir__ = door(
+    __name__,
+    {
+        "registry": ["Go", "database_name", "read_lines"],
+        "sumdb": ["SumDatabase", "TreeHead", "later", "remembered"],
+        "sumfile": ["SumLine", "read_sums"],
+        "verify": ["GOOD", "Verified", "verify_sums"],
+    },
+)

@@ -11,11 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from kedge.errors import InputError, Reason, Refusal, VerificationError
-from kedge.exports import Exported, Source
-from kedge.keys import KeySet, KeyStatus
-from kedge.registries.go.document import SumKey, database_name, read_lines
-
-__all__ = ["VARIABLE", "GoExporter", "Layout", "go_env", "gosumdb"]
+from kedge.registries import Exported, KeySet, KeyStatus, Source
+from kedge.registries.go.registry import SumKey, database_name, read_lines
 
 VARIABLE = "GOSUMDB"
 """The environment variable that names the checksum database and its key."""
@@ -30,7 +27,7 @@ class Layout(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoExporter:
-    """One of the layouts, as ``kedge keys export`` finds it (:class:`kedge.exports.Exporter`)."""
+    """One of the layouts, as ``kedge keys export`` finds it (:class:`kedge.registries.export.Exporter`)."""
 
     layout: Layout
     summary: str

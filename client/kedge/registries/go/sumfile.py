@@ -12,9 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kedge.document import DocumentError
-
-__all__ = ["SumLine", "escaped", "matches", "read_sums"]
+from kedge.documents import DocumentError
 
 MAX_LINES = 1_000_000
 _PATH = r"[A-Za-z0-9._~!-]+(?:/[A-Za-z0-9._~!+-]+)*"

@@ -17,19 +17,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.errors import FetchError, Reason, Refusal, VerificationError
-from kedge.keylog.note import VerifierKey
-from kedge.keylog.tree import Tile, TileTree, check_inclusion, leaf_hash
-from kedge.keys import KeySet, KeyStatus
-from kedge.registries.checklist import Checked
-from kedge.registries.go.document import SumKey, read_lines
-from kedge.registries.go.head import TreeHead, check_not_older, check_same_tree, later, open_head
-from kedge.registries.go.sumdb import Record, SumDatabase, read_record
+from kedge.registries import Checked, KeySet, KeyStatus
+from kedge.registries.go.registry import SumKey, read_lines
+from kedge.registries.go.sumdb import (
+    Record,
+    SumDatabase,
+    TreeHead,
+    authentic_tree,
+    check_not_older,
+    check_same_tree,
+    later,
+    open_head,
+    read_record,
+    wanted_tiles,
+)
 from kedge.registries.go.sumfile import SumLine, matches
-from kedge.registries.go.tiles import authentic_tree, wanted_tiles
-
-__all__ = ["GOOD", "Outcome", "Verified", "usable_keys", "verify"]
+from kedge.tlog import Tile, TileTree, VerifierKey, check_inclusion, leaf_hash
 
 Module = tuple[str, str]
 
@@ -67,7 +72,7 @@ class _Answers:
     heads: dict[bytes, TreeHead] = field(default_factory=dict)
 
 
-def verify(
+def verify_sums(
     lines: Sequence[SumLine],
     keys: KeySet,
     database: SumDatabase,

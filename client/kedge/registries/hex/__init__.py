@@ -1,11 +1,12 @@
-"""Hex repositories: their key documents, the resources that they sign, and what a ``mix.lock`` says.
+"""Hex repositories: their keys, signed resources, and ``mix.lock`` verified against them."""
 
-:class:`Hex` is what the client finds through the entry point. What stands in the modules beside this one is imported by
-those who need it.
-"""
+from kedge._doors import door
 
-from __future__ import annotations
-
-from kedge.registries.hex.document import Hex
-
-__all__ = ["Hex"]
+__all__, __getattr__, __dir__ = door(
+    __name__,
+    {
+        "mixlock": ["Locked", "NAME", "read_lock"],
+        "registry": ["Hex"],
+        "verify": ["GOOD", "JOBS", "Policy", "Settings", "verify_packages"],
+    },
+)

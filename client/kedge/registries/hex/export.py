@@ -13,14 +13,10 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Self
 
-from kedge.document import format_time
+from kedge.documents import format_time
 from kedge.errors import InputError, Reason, Refusal, VerificationError
-from kedge.exports import Exported, Source, take_settings
-from kedge.keys import KeySet, KeyStatus, RegistryKey
-from kedge.registries.hex.document import ALGORITHM
-from kedge.registries.hex.lint import fingerprint, signing_key
-
-__all__ = ["Mix", "Pem", "Rebar3", "mix", "pem", "rebar3"]
+from kedge.registries import Exported, KeySet, KeyStatus, RegistryKey, Source, take_settings
+from kedge.registries.hex.registry import ALGORITHM, fingerprint, signing_key
 
 _MIX = {
     "pem": "the file that hex-pem was exported to (NAME.pem if left out)",

@@ -11,9 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from kedge.document import DocumentError
-
-__all__ = ["NAME", "Locked", "read_lock"]
+from kedge.documents import DocumentError
 
 MAX_DEPTH = 32
 NAME = "[a-z][a-z0-9_]{0,199}"

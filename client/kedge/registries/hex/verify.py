@@ -3,30 +3,181 @@
 For each package, in this order: the resource's signature, the repository and the name inside it, what was seen of it
 before, the locked release, its digests, and the tarball on disk if there is one. The first that is wrong is the
 outcome.
+
+A Hex package's tarball: its outer checksum, over the file, and its inner one, over what is in it.
+
+The outer checksum is what counts: it covers every byte. The inner one is older, and does not cover the tar itself; it
+is checked as well, since old lock files hold nothing else. Source: Hex's ``package_tarball`` specification, version
+3.
+
+What became of a Hex package, and what is remembered of it, since nothing that Hex signs has a version. Pure.
+
+A replayed resource can hide a release, or take back that one was retired. Both also happen honestly (a release is
+reverted in its first day, a retirement taken back): whoever knows says ``accept_older``, and what is served is the new
+memory.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
+import tarfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError, Fields
 from kedge.errors import FetchError, InputError, Reason, StoreError, VerificationError
-from kedge.keys import KeySet, KeyStatus
-from kedge.memory import Memory
-from kedge.registries.checklist import Checked
-from kedge.registries.hex.document import USAGE
+from kedge.registries import Checked, KeySet, KeyStatus, Memory, Served, TooLongError
 from kedge.registries.hex.mixlock import Locked
+from kedge.registries.hex.registry import USAGE
 from kedge.registries.hex.resource import MAX_RESOURCE_BYTES, Package, Release, Signed, UnsignedError
-from kedge.registries.hex.tarball import MAX_TARBALL_BYTES, Tarball
-from kedge.registries.hex.verdict import Outcome, Policy, remembered, rollbacks, subject_of
-from kedge.registries.served import Served, TooLongError
 
-__all__ = ["Settings", "Signer", "check_resource", "verify_packages"]
+MAX_TARBALL_BYTES = 256 << 20
+_MEMBERS = ("VERSION", "CHECKSUM", "metadata.config", "contents.tar.gz")
+_COVERED = ("VERSION", "metadata.config", "contents.tar.gz")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tarball:
+    """The two checksums of a tarball, as hexadecimal digits."""
+
+    outer: str
+    inner: str
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Tarball:
+        """Read a tarball.
+
+        Raises:
+            DocumentError: it is none, or its own checksum is not that of its content.
+        """
+        members = _members(data)
+        inner = hashlib.sha256(b"".join(members[name] for name in _COVERED)).hexdigest()
+        stated = members["CHECKSUM"].decode("ascii", "replace").strip()
+        if stated.lower() != inner:
+            raise DocumentError("CHECKSUM", f"is {stated[:80]}, and the content's is {inner}")
+        return cls(outer=hashlib.sha256(data).hexdigest(), inner=inner)
+
+
+def _members(data: bytes) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+            for member in archive:
+                if member.name not in _MEMBERS or not member.isfile() or member.name in found:
+                    raise DocumentError(member.name[:100], "is no file of a package, or stands there twice")
+                content = archive.extractfile(member)
+                found[member.name] = content.read() if content is not None else b""
+    except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError) as error:
+        if isinstance(error, DocumentError):
+            raise
+        raise DocumentError("", f"is no tar archive: {str(error).lower()}") from error
+    for name in _MEMBERS:
+        if name not in found:
+            raise DocumentError(name, "is missing")
+    return found
+
+
+MAX_NAMED = 3
+
+
+class Outcome(StrEnum):
+    """The outcome for one package. The values stand in ``--json``."""
+
+    VERIFIED = "verified"
+    UNSIGNED = "unsigned"
+    BAD_SIGNATURE = "bad-signature"
+    REVOKED_KEY = "revoked-key"
+    OUTSIDE_VALIDITY = "outside-validity"
+    MALFORMED = "malformed"
+    WRONG_REPOSITORY = "wrong-repository"
+    WRONG_NAME = "wrong-name"
+    ROLLED_BACK = "rolled-back"
+    NOT_LISTED = "not-listed"
+    DIGEST_MISMATCH = "digest-mismatch"
+    NOT_BOUND = "not-bound"
+    NO_KEYS = "no-keys"
+    NOT_FOUND = "not-found"
+    TOO_LONG = "too-long"
+    UNREACHABLE = "unreachable"
+    SKIPPED = "skipped"
+
+
+GOOD: frozenset[StrEnum] = frozenset({Outcome.VERIFIED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the user decides. ``accept_older`` takes what hides something that was seen before, and remembers it."""
+
+    accept_older: bool = False
+
+
+def subject_of(registry: str, package: Package) -> str:
+    """Of what a package is the newest."""
+    return f"{registry} {package.repository} {package.name}"
+
+
+def remembered(package: Package, seen: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """What is to be remembered: every release that was ever seen, and whether it was retired.
+
+    Raises:
+        DocumentError: what was seen cannot be read.
+    """
+    releases = dict(_seen(seen)) if seen is not None else {}
+    for release in package.releases.values():
+        outer, retired = releases.get(release.version, (release.outer, False))
+        releases[release.version] = (release.outer or outer, retired or release.retired is not None)
+    table = {
+        version: {"retired": retired, **({"outer": outer} if outer else {})}
+        for version, (outer, retired) in releases.items()
+    }
+    return {"releases": table}
+
+
+def rollbacks(package: Package, seen: Mapping[str, Any] | None) -> list[str]:
+    """In what a package as it is served is older than what was seen of it: a sentence each.
+
+    Raises:
+        DocumentError: what was seen cannot be read.
+    """
+    gone: list[str] = []
+    changed: list[str] = []
+    taken_back: list[str] = []
+    for version, (outer, retired) in _seen(seen).items() if seen is not None else ():
+        release = package.releases.get(version)
+        if release is None:
+            gone.append(version)
+        elif outer is not None and release.outer is not None and release.outer != outer:
+            changed.append(version)
+        elif retired and release.retired is None:
+            taken_back.append(version)
+    told = (
+        (gone, "seen before, and no longer listed"),
+        (changed, "listed with another content than before"),
+        (taken_back, "was retired, and is not any more"),
+    )
+    return [f"{_named(versions)}: {text}" for versions, text in told if versions]
+
+
+def _named(versions: list[str]) -> str:
+    shown = ", ".join(versions[-MAX_NAMED:])
+    return shown if len(versions) <= MAX_NAMED else f"{shown} and {len(versions) - MAX_NAMED} more"
+
+
+def _seen(seen: Mapping[str, Any]) -> dict[str, tuple[str | None, bool]]:
+    fields = Fields(seen, "seen")
+    return {
+        version: (release.optional("outer", release.sha256), release.boolean("retired"))
+        for version, release in fields.table("releases").items()
+    }
+
 
 JOBS = 8
 

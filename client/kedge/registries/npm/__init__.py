@@ -1,12 +1,50 @@
-"""npm registries: their key documents, and the signatures that they put on packages.
+"""npm registries: key documents, registry signatures, lockfiles, attestations, and Corepack."""
 
-:class:`NPM` is what the client finds through the entry point; the other names check one signature. What stands in the
-modules beside this one is imported by those who need it, so that reading keys stays light.
-"""
+from kedge._doors import door
 
-from __future__ import annotations
-
-from kedge.registries.npm.document import NPM
-from kedge.registries.npm.signature import SIGNATURES, signed_message, verify_signature
-
-__all__ = ["NPM", "SIGNATURES", "signed_message", "verify_signature"]
+__all__, __getattr__, __dir__ = door(
+    __name__,
+    {
+        "attestations": ["Attested", "Attesting"],
+        "attestor": ["Attestor"],
+        "config": ["Mappings", "Registries", "Upstreams", "check_rule", "parse_npmrc"],
+        "corepack": [
+            "PackageMirror",
+            "Pin",
+            "Spec",
+            "choose_registry",
+            "make_pin",
+            "read_package_manager",
+            "set_package_manager",
+        ],
+        "export": ["DEFAULT_UPSTREAM", "VARIABLE", "corepack_json"],
+        "fetch": ["FetchLimits"],
+        "judge": [
+            "Cause",
+            "FAULTLESS",
+            "Outcome",
+            "Policy",
+            "RetiredKeys",
+            "SIGNATURES",
+            "Verdict",
+            "judge_package",
+            "verify_signature",
+        ],
+        "keyring": ["Issued", "KeyRing", "NoKeys"],
+        "locked": [
+            "Archives",
+            "Digest",
+            "LockedPackage",
+            "Lockfile",
+            "Skip",
+            "check_name",
+            "check_version",
+            "parse_sri",
+        ],
+        "lockfiles": ["NAMES", "read_lines", "read_lockfile"],
+        "packument": ["MAX_SIGNATURES", "Served", "ServedSignature"],
+        "registry": ["NPM"],
+        "report": ["Input", "Report", "sarif"],
+        "verify": ["JOBS", "Settings", "verify_packages"],
+    },
+)

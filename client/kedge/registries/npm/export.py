@@ -23,24 +23,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from kedge.document import format_time
+from kedge.documents import format_time
 from kedge.errors import InputError, Reason, Refusal, VerificationError
-from kedge.exports import Exported, Source
-from kedge.keys import KeySet, KeyStatus, RegistryKey
-from kedge.registries.npm.signature import SIGNATURES
-
-__all__ = [
-    "DEFAULT_UPSTREAM",
-    "VARIABLE",
-    "Layout",
-    "NpmExporter",
-    "corepack_dotenv",
-    "corepack_env",
-    "corepack_json",
-    "export_keys",
-    "github_env",
-    "npm_endpoint",
-]
+from kedge.registries import Exported, KeySet, KeyStatus, RegistryKey, Source
+from kedge.registries.npm.judge import SIGNATURES
 
 DEFAULT_UPSTREAM = "registry.npmjs.org"
 """The registry whose keys npm's tools ask for when nobody says which."""
@@ -90,7 +76,7 @@ def export_keys(issuers: Sequence[KeySet], layout: Layout, *, with_retired: bool
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NpmExporter:
-    """One of the layouts, as ``kedge keys export`` finds it (:class:`kedge.exports.Exporter`)."""
+    """One of the layouts, as ``kedge keys export`` finds it (:class:`kedge.registries.export.Exporter`)."""
 
     layout: Layout
     summary: str

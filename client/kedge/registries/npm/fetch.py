@@ -27,12 +27,8 @@ from urllib3.exceptions import HTTPError
 
 from kedge._version import __version__
 from kedge.errors import FetchError, KedgeError
-from kedge.registries.npm.npmrc import Source
-from kedge.transport import Deadline, Mirror, is_loopback
-from kedge.transport.connect import Sockets, open_pool
-from kedge.transport.faults import explain, is_final
-
-__all__ = ["Asker", "FetchLimits", "NotServedError", "Watch"]
+from kedge.registries.npm.config import Source
+from kedge.transport import Deadline, Mirror, Sockets, explain, is_final, is_loopback, open_pool
 
 _CHUNK_BYTES: Final = 1 << 18
 _LARGE_BYTES: Final = 8 << 20

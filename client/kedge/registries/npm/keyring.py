@@ -13,10 +13,8 @@ from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
 from kedge.errors import Reason, VerificationError
-from kedge.keys import KeySet
-from kedge.trust import Trust
-
-__all__ = ["Issued", "KeyRing", "KeySource", "NoKeys"]
+from kedge.registries import KeySet
+from kedge.tuf import Trust
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

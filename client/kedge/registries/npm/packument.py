@@ -22,9 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from kedge.document import DocumentError
-
-__all__ = ["Served", "ServedSignature", "WrongPackageError", "glance", "read"]
+from kedge.documents import DocumentError
 
 MAX_SIGNATURES = 32
 MAX_TEXT = 4096

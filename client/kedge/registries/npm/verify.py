@@ -11,23 +11,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.errors import FetchError
-from kedge.keys import KeySet
-from kedge.registries.npm.archives import Archives, digests
-from kedge.registries.npm.attest import Attestor
-from kedge.registries.npm.crew import Work, ask_all
+from kedge.registries import KeySet
+from kedge.registries.npm.attestor import Attestor
+from kedge.registries.npm.config import Registries, Source, Upstreams
 from kedge.registries.npm.fetch import Asker, FetchLimits, NotServedError
-from kedge.registries.npm.integrity import Digest, strongest
-from kedge.registries.npm.judge import judge
+from kedge.registries.npm.judge import FAULTLESS, Cause, Outcome, Policy, Verdict, judge_package
 from kedge.registries.npm.keyring import Issued, KeyRing, NoKeys
-from kedge.registries.npm.locked import LockedPackage
-from kedge.registries.npm.mapping import Upstreams
-from kedge.registries.npm.npmrc import Registries, Source
+from kedge.registries.npm.locked import Archives, Digest, LockedPackage, digests, strongest
 from kedge.registries.npm.packument import Served, WrongPackageError, glance, read
-from kedge.registries.npm.verdict import FAULTLESS, Cause, Outcome, Policy, Verdict
-
-__all__ = ["Settings", "verify"]
+from kedge.registries.npm.pool import Work, ask_all
 
 JOBS = 16
 
@@ -61,7 +55,7 @@ class _Task:
     keys: tuple[KeySet, ...]
 
 
-def verify(packages: Sequence[LockedPackage], keyring: KeyRing, settings: Settings) -> tuple[Verdict, ...]:
+def verify_packages(packages: Sequence[LockedPackage], keyring: KeyRing, settings: Settings) -> tuple[Verdict, ...]:
     """Give the verdict on every package, in their order.
 
     Raises:
@@ -266,7 +260,7 @@ def _judge(
     content: Digest | None,
 ) -> Verdict:
     notes = (NO_ARCHIVE,) if settings.archives is not None and content is None else ()
-    return judge(package, served, keys, settings.policy, content=content, source=task.source.url, notes=notes)
+    return judge_package(package, served, keys, settings.policy, content=content, source=task.source.url, notes=notes)
 
 
 def _judge_again(

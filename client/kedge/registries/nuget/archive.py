@@ -22,8 +22,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-__all__ = ["SIGNATURE_NAME", "ArchiveError", "SignedArchive", "UnsignedError", "read_archive"]
-
 SIGNATURE_NAME = b".signature.p7s"
 MAX_SIGNATURE_BYTES = 1 << 20
 MAX_DIRECTORY_BYTES = 64 << 20

@@ -24,18 +24,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-__all__ = [
-    "DIGESTS",
-    "CmsError",
-    "Message",
-    "Signer",
-    "Unsupported",
-    "parse_message",
-    "parse_signer",
-    "reading",
-    "verify",
-]
-
 DIGESTS = {
     "2.16.840.1.101.3.4.2.1": "sha256",
     "2.16.840.1.101.3.4.2.2": "sha384",

@@ -13,20 +13,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from xml.sax.saxutils import quoteattr
 
-from kedge.document import blame_served
+from kedge.documents import blame_served
 from kedge.errors import InputError, Reason, Refusal, VerificationError
-from kedge.exports import Exported, Source
-from kedge.keys import KeySet, KeyStatus, RegistryKey
-from kedge.registries.nuget.document import AUTHOR, REPOSITORY, Feed, NuGet, read_feed
-
-__all__ = ["NuGetExporter", "nuget_config"]
+from kedge.registries import Exported, KeySet, KeyStatus, RegistryKey, Source
+from kedge.registries.nuget.registry import AUTHOR, REPOSITORY, Feed, NuGet, read_feed
 
 _PLAIN_INDEX = "/v3/index.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NuGetExporter:
-    """A ``nuget.config``, as ``kedge keys export`` finds it (:class:`kedge.exports.Exporter`)."""
+    """A ``nuget.config``, as ``kedge keys export`` finds it (:class:`kedge.registries.export.Exporter`)."""
 
     summary: str = "a nuget.config that trusts these certificates and requires signatures"
     default_registry: str | None = "nuget/api.nuget.org"

@@ -13,11 +13,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from kedge.document import DocumentError
-from kedge.registries.pgp.armor import dearmor, is_armored
-from kedge.registries.pgp.packets import Packet, read_packets
-
-__all__ = ["Certificate", "read_keyring", "without_subkeys", "write_keyring"]
+from kedge.documents import DocumentError
+from kedge.registries.pgp.packets import Packet, dearmor, is_armored, read_packets
 
 SIGNATURE, SECRET, PRIMARY, SECRET_SUBKEY, MARKER, TRUST, USER_ID, SUBKEY = 2, 5, 6, 7, 10, 12, 13, 14
 ATTRIBUTE, PADDING = 17, 21

@@ -17,12 +17,9 @@ from typing import Self
 from xml.sax.saxutils import quoteattr
 
 from kedge.errors import InputError, Reason, Refusal, VerificationError
-from kedge.exports import Exported, Source, take_settings
-from kedge.keys import KeyFormat, KeyStatus, RegistryKey
-from kedge.registries.pgp.armor import armor
+from kedge.registries import Exported, KeyFormat, KeyStatus, RegistryKey, Source, take_settings
 from kedge.registries.pgp.certificate import Certificate, read_keyring, without_subkeys
-
-__all__ = ["Chosen", "Keyring", "TrustedKeys", "armoured_keyring", "choose", "gradle_keyring", "trusted_keys"]
+from kedge.registries.pgp.packets import armor
 
 _PACKET_TAGS = frozenset({0x98, 0x99, 0xC6})
 """What a keyring begins with: a public key packet, in each of its three spellings (as apt checks it)."""

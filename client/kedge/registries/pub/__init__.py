@@ -1,10 +1,13 @@
-"""pub registries (Dart, Flutter): signed listings of versions, which make any mirror safe to use.
+"""pub registries (Dart, Flutter): signed listings of versions, and mirrors verified against them."""
 
-:class:`Pub` is what the client finds through the entry point.
-"""
+from kedge._doors import door
 
-from __future__ import annotations
-
-from kedge.registries.pub.document import Pub
-
-__all__ = ["Pub"]
+__all__, __getattr__, __dir__ = door(
+    __name__,
+    {
+        "listing": ["Listing", "MAX_BYTES", "NAME", "read_answer", "read_listing", "version_order"],
+        "lockfile": ["LockedPackage", "read_lock"],
+        "registry": ["Pub", "PubSource", "default_source", "listing_path", "read_source"],
+        "verify": ["GOOD", "Mirrored", "ask_mirror", "find_archives", "judge", "plan"],
+    },
+)

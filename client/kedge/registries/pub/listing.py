@@ -15,9 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from kedge.document import DocumentError, Fields, load_json
-
-__all__ = ["FORMAT", "NAME", "VERSION", "Listing", "read_answer", "read_listing", "version_order"]
+from kedge.documents import DocumentError, Fields, load_json
 
 FORMAT = "kedge.pub-listing/1"
 NAME = r"[A-Za-z0-9_]{1,64}"

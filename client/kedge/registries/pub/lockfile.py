@@ -15,10 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.registries.pub.listing import NAME, VERSION
-
-__all__ = ["LockedPackage", "read_lock"]
 
 MAX_PACKAGES = 100_000
 MAX_DEPTH = 6

@@ -1,9 +1,12 @@
-"""PyPI: provenance of distribution files (PEP 740), held against who is expected to publish them.
+"""PyPI: PEP 740 attestations of files, verified against the publisher that the user expects."""
 
-An index has no key of its own: what it serves are attestations by whoever published, and a trusted root of Sigstore
-says whose certificates count. So there is no key document here, and no module of the group ``kedge.registries``.
-"""
+from kedge._doors import door
 
-from __future__ import annotations
-
-__all__: list[str] = []
+__all__, __getattr__, __dir__ = door(
+    __name__,
+    {
+        "index": ["Index", "base_of"],
+        "locked": ["LockedFile", "parse_filename", "read_pylock", "read_requirements"],
+        "verify": ["GOOD", "Result", "Sources", "verify_files"],
+    },
+)

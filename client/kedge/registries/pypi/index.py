@@ -15,10 +15,8 @@ from html import unescape
 from urllib.parse import quote, urlsplit
 
 from kedge.errors import FetchError, InputError
-from kedge.steps import Area, Fetch
 from kedge.transport import Deadline, Transport
-
-__all__ = ["Index", "IndexFile", "base_of", "read_listing"]
+from kedge.tuf import Area, Fetch
 
 MAX_LISTING_BYTES = 64 << 20
 MAX_PROVENANCE_BYTES = 4 << 20

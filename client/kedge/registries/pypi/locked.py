@@ -13,10 +13,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kedge.document import DocumentError, Fields, load_toml
-from kedge.registries.sigstore.expectations import normalized
-
-__all__ = ["LockedFile", "Named", "parse_filename", "read_pylock", "read_requirements"]
+from kedge.documents import DocumentError, Fields, load_toml
+from kedge.registries.sigstore import normalized
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _VERSION = r"[A-Za-z0-9][A-Za-z0-9._+!-]*"

@@ -13,18 +13,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.errors import FetchError, KedgeError, StoreError, VerificationError
-from kedge.registries.checklist import Checked
-from kedge.registries.pypi.attestation import Attestation, verify_provenance
+from kedge.registries import Checked
+from kedge.registries.pypi.attestation import Attestation, is_published_by, verify_provenance
 from kedge.registries.pypi.index import Index
 from kedge.registries.pypi.locked import LockedFile, parse_filename
-from kedge.registries.pypi.publisher import is_published_by
-from kedge.registries.sigstore.builds import Build
-from kedge.registries.sigstore.expectations import Expectations, Publisher
-from kedge.registries.sigstore.verify import BundleVerifier
-
-__all__ = ["GOOD", "Outcome", "Result", "Sources", "verify"]
+from kedge.registries.sigstore import Build, BundleVerifier, Expectations, Publisher
 
 
 class Outcome(StrEnum):
@@ -79,7 +74,7 @@ class Result:
     build: Build | None
 
 
-def verify(
+def verify_files(
     files: Sequence[LockedFile],
     sources: Sources,
     expectations: Expectations,

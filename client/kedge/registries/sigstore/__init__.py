@@ -1,11 +1,15 @@
-"""Sigstore instances: their trusted roots as key documents, and bundles verified by them.
+"""Sigstore: trusted roots as key documents, and bundles verified with them."""
 
-:class:`Sigstore` is what the client finds through the entry point. What stands in the modules beside this one is
-imported by those who need it, so that reading keys stays light.
-"""
+from kedge._doors import door
 
-from __future__ import annotations
-
-from kedge.registries.sigstore.document import Sigstore
-
-__all__ = ["Sigstore"]
+__all__, __getattr__, __dir__ = door(
+    __name__,
+    {
+        "bundle": ["Bundle", "Part", "refuse"],
+        "expectations": ["Build", "Expectations", "NpmRule", "Publisher", "normalized", "read_build"],
+        "reference": ["FileSigned", "Outcome", "verify_file"],
+        "registry": ["Sigstore"],
+        "statement": ["PAYLOAD_TYPE", "SLSA", "Statement"],
+        "verify": ["BundleVerifier", "LogPlace", "SignedStatement"],
+    },
+)

@@ -8,19 +8,128 @@ name the signer. What a version asks for must be there:
 - 0.3: the signing certificate alone. Before that a chain, whose first certificate signs.
 
 Source: Sigstore protobuf-specs ``sigstore_bundle.proto``, ``sigstore_rekor.proto``; DSSE 1.0.2.
+
+What can be wrong with a bundle, by the meaning of what is wrong: the words that a refusal begins with.
+
+Readers for what ProtoJSON allows and plain JSON documents of ours do not: nulls, numbers as texts, base64.
+
+A null is an absent field, and a 64-bit number is a text. Base64 is taken in its one canonical form: of two texts for
+the same bytes one is refused, so that no character of a document can be altered unseen.
 """
 
 from __future__ import annotations
 
+import base64
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
-from kedge.document import Fields, load_json
-from kedge.registries.sigstore.protojson import base64_bytes, number, unix_time, without_nulls
+from kedge.documents import DocumentError, Fields, load_json
+from kedge.errors import Reason, Refusal, VerificationError
 
-__all__ = ["Bundle", "Entry", "Envelope", "InclusionProof", "MessageSignature", "read_entry"]
+
+class Part(StrEnum):
+    """The parts of a signed bundle. The values stand in messages and in ``--json``."""
+
+    BUNDLE = "bundle"
+    CERTIFICATE = "signing certificate"
+    CERTIFICATE_TIME = "certificate's log entry"
+    SIGNER = "signer's key"
+    SIGNATURE = "signature"
+    LOG_ENTRY = "log entry"
+    LOG_TIME = "log's time"
+    INCLUSION = "inclusion proof"
+    CHECKPOINT = "log's checkpoint"
+    TIMESTAMP = "signed timestamp"
+    PAYLOAD_TYPE = "payload type"
+    STATEMENT = "statement"
+    SUBJECT = "subject"
+    DIGEST = "subject's digest"
+    IDENTITY = "identity"
+    SOURCE = "source"
+
+
+def refuse(
+    part: Part, problem: str, *, reason: Reason = Reason.BAD_SIGNATURE, expected: str | None = None, found: str = ""
+) -> VerificationError:
+    """Make a refusal that names the part (in ``refusal.role``) and what is wrong with it."""
+    refusal = Refusal(reason=reason, role=part.value, expected=expected, found=found or None)
+    return VerificationError(f"{part.value}: {problem}", refusal=refusal)
+
+
+def part_of(error: VerificationError) -> str | None:
+    """The part that a refusal names."""
+    return error.refusal.role
+
+
+@contextmanager
+def reading(part: Part) -> Iterator[None]:
+    """Blame what cannot be read on whoever served the bundle.
+
+    Raises:
+        VerificationError: the block raised ``DocumentError``; the reason is ``malformed``.
+    """
+    try:
+        yield
+    except DocumentError as error:
+        raise refuse(part, str(error), reason=Reason.MALFORMED, expected=error.problem, found=error.path) from error
+
+
+_LAST_SECOND = 253_402_300_799  # the end of the year 9999, the last that a datetime holds
+
+
+def without_nulls(value: Any) -> Any:
+    """Take every field out of a parsed document whose value is null."""
+    if isinstance(value, dict):
+        return {name: without_nulls(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [without_nulls(item) for item in value]
+    return value
+
+
+def base64_bytes(fields: Fields, name: str) -> bytes:
+    """The bytes that a field holds in canonical base64.
+
+    Raises:
+        DocumentError: it holds something else, or nothing.
+    """
+    text = fields.text(name)
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError:
+        fields.fail(name, "must be base64")
+    if base64.b64encode(data).decode("ascii") != text:
+        fields.fail(name, "must be base64 in its canonical form, without stray bits at its end")
+    return data
+
+
+def number(fields: Fields, name: str) -> int:
+    """A 64-bit number: a text of digits, or a plain number.
+
+    Raises:
+        DocumentError: it is none, or has more than 15 digits.
+    """
+    try:
+        return fields.integer(name)
+    except ValueError:
+        return int(fields.text(name, pattern="0|[1-9][0-9]{0,14}", expected="a number of at most 15 digits"))
+
+
+def unix_time(fields: Fields, name: str) -> datetime | None:
+    """A time in seconds since 1970; None for 0, which ProtoJSON writes for a time that is not set.
+
+    Raises:
+        DocumentError: it is no such time.
+    """
+    seconds = number(fields, name)
+    if seconds > _LAST_SECOND:
+        fields.fail(name, "is later than the year 9999")
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
+
 
 _MEDIA_TYPE = re.compile(r"application/vnd\.dev\.sigstore\.bundle(?:\+json;version=(0\.[123])|\.v(0\.3)\+json)")
 _EXPECTED = "application/vnd.dev.sigstore.bundle.v0.3+json, or that of version 0.1 or 0.2"

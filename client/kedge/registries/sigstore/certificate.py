@@ -18,19 +18,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from kedge.document import format_time
+from kedge.documents import format_time
 from kedge.errors import Reason, VerificationError
-from kedge.keys import KeySet
-from kedge.registries.sigstore.document import authority_id
-from kedge.registries.sigstore.faults import Part, refuse
+from kedge.registries import KeySet
+from kedge.registries.sigstore.bundle import Part, refuse
+from kedge.registries.sigstore.registry import CERTIFICATE_LOG, authority_id
 from kedge.registries.sigstore.trustedroot import Authority, TrustedRoot
-from kedge.registries.sigstore.usages import CERTIFICATE_LOG
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
     from cryptography.x509.verification import Store
 
-__all__ = ["CertificateJudge", "Identity"]
 
 GITHUB = "https://token.actions.githubusercontent.com"
 _FULCIO = "1.3.6.1.4.1.57264.1."

@@ -15,19 +15,16 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from kedge.document import blame_served, format_time
+from kedge.documents import blame_served, format_time
 from kedge.errors import InputError, Reason, Refusal, VerificationError
-from kedge.exports import Exported, Source
-from kedge.keys import KeyStatus
-from kedge.registries.sigstore.document import SIGNING_CONFIG
+from kedge.registries import Exported, KeyStatus, Source
 from kedge.registries.sigstore.reference import client_trust_config
-
-__all__ = ["SigstoreExporter", "client_config", "trusted_root_json", "trusted_root_jsonl"]
+from kedge.registries.sigstore.registry import SIGNING_CONFIG
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SigstoreExporter:
-    """One form of a trusted root, as ``kedge keys export`` finds it (:class:`kedge.exports.Exporter`)."""
+    """One form of a trusted root, as ``kedge keys export`` finds it (:class:`kedge.registries.export.Exporter`)."""
 
     summary: str
     render: Callable[[Sequence[Source]], str]

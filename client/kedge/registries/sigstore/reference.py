@@ -14,22 +14,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from kedge.document import DocumentError, blame_user
+from kedge.documents import DocumentError, blame_user
 from kedge.errors import Reason, Refusal, StoreError, VerificationError
 from kedge.registries.sigstore.statement import PAYLOAD_TYPE, Statement
 
 if TYPE_CHECKING:
     from sigstore.models import TrustedRoot
 
-__all__ = [
-    "CLIENT_TRUST_CONFIG",
-    "SIGNING_CONFIG",
-    "FileSigned",
-    "Outcome",
-    "client_trust_config",
-    "trusted_root",
-    "verify_file",
-]
 
 CLIENT_TRUST_CONFIG = "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"
 SIGNING_CONFIG = "application/vnd.dev.sigstore.signingconfig.v0.2+json"

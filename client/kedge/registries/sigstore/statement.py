@@ -12,9 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kedge.document import Fields, load_json
-
-__all__ = ["PAYLOAD_TYPE", "Provenance", "Statement", "Subject", "read_provenance"]
+from kedge.documents import Fields, load_json
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _TYPES = ("https://in-toto.io/Statement/v0.1", "https://in-toto.io/Statement/v1")

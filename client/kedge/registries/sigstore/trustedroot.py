@@ -13,11 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from kedge.document import DocumentError, Fields, load_json
-from kedge.keys import ALGORITHMS, load_public_key
-from kedge.registries.sigstore.protojson import base64_bytes, without_nulls
-
-__all__ = ["MEDIA_TYPES", "Authority", "Log", "TrustedRoot"]
+from kedge.documents import DocumentError, Fields, load_json
+from kedge.registries import ALGORITHMS, load_public_key
+from kedge.registries.sigstore.bundle import base64_bytes, without_nulls
 
 MEDIA_TYPES = (
     "application/vnd.dev.sigstore.trustedroot+json;version=0.1",

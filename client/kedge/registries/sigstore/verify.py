@@ -20,19 +20,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from kedge.errors import Reason, VerificationError
-from kedge.keys import Evidence, KeySet
-from kedge.registries.sigstore.bundle import Bundle, Envelope, MessageSignature
+from kedge.registries import Evidence, KeySet
+from kedge.registries.sigstore.bundle import Bundle, Envelope, MessageSignature, Part, reading, refuse
 from kedge.registries.sigstore.certificate import CertificateJudge, Identity
-from kedge.registries.sigstore.entry import check_body, check_log
-from kedge.registries.sigstore.faults import Part, reading, refuse
+from kedge.registries.sigstore.entry import check_body, check_log, check_timestamps
 from kedge.registries.sigstore.statement import PAYLOAD_TYPE, Statement
-from kedge.registries.sigstore.timestamps import check_timestamps
 from kedge.registries.sigstore.trustedroot import TrustedRoot
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
-
-__all__ = ["BundleVerifier", "LogPlace", "Signed", "SignedStatement"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedge.document import DocumentError
-from kedge.registries.apt.index import Index, unpack
-from kedge.registries.apt.release import Release, paragraph
-from kedge.registries.apt.source import suite_of
-from kedge.registries.pgp.clearsigned import split
+from kedge.documents import DocumentError
+from kedge.registries.apt.release import Index, Release, paragraph, suite_of, unpack
+from kedge.registries.pgp.verify import split
 from support.aptrepo import release_text
 
 DATE = datetime(2026, 7, 11, 10, 16, 37, tzinfo=UTC)

@@ -12,23 +12,23 @@ import pytest
 
 from conftest import Require
 from kedge.errors import InputError, StoreError
-from kedge.keys import KeySet
-from kedge.memory import Memory
-from kedge.registries.apt import APT
-from kedge.registries.apt.index import Index
-from kedge.registries.apt.release import Release
-from kedge.registries.apt.source import SignedRelease
-from kedge.registries.apt.verdict import Outcome, Policy, remembered
+from kedge.registries.apt.registry import APT
+from kedge.registries.apt.release import Index, Release, SignedRelease
 from kedge.registries.apt.verify import (
+    Outcome,
+    Policy,
     Verified,
     check_indexes,
     check_packages,
     fetch_indexes,
+    remembered,
     verify_release,
     verify_served,
 )
-from kedge.registries.checklist import Checked
-from kedge.registries.pgp.tool import find_checker
+from kedge.registries.keys import KeySet
+from kedge.registries.last_seen import Memory
+from kedge.registries.pgp.verify import find_checker
+from kedge.registries.report import Checked
 from kedge.registries.served import Served
 from support.aptrepo import AptRepository, release_text
 from support.gnupg import GnuPG, gnupg, need_gnupg

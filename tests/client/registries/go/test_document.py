@@ -9,15 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.errors import InputError, Reason, VerificationError
-from kedge.exports import Source
-from kedge.findings import Severity
-from kedge.keys import KeySet, KeyStatus
-from kedge.registries.go import Go
-from kedge.registries.go.document import read_lines
+from kedge.registries.export import Source
 from kedge.registries.go.export import go_env, gosumdb
-from kedge.registry import NoKeysError, Registry
+from kedge.registries.go.registry import Go, read_lines
+from kedge.registries.keys import KeySet, KeyStatus
+from kedge.registries.registry import NoKeysError, Registry, Severity
 from support.sumdb import new_key
 
 NOW = datetime(2026, 8, 22, tzinfo=UTC)

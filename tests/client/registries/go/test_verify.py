@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.errors import FetchError, KedgeError, Reason, StoreError, VerificationError
-from kedge.keylog.note import VerifierKey
-from kedge.registries.go import Go
-from kedge.registries.go.head import TreeHead, later, open_head, remembered
-from kedge.registries.go.sumdb import SumDatabase, read_record
+from kedge.registries.go.registry import Go
+from kedge.registries.go.sumdb import SumDatabase, TreeHead, later, open_head, read_record, remembered
 from kedge.registries.go.sumfile import escaped, matches, read_sums
-from kedge.registries.go.verify import Outcome, Verified, verify
-from kedge.transport import Mirror, open_mirror
+from kedge.registries.go.verify import Outcome, Verified, verify_sums
+from kedge.tlog.note import VerifierKey
+from kedge.transport.mirror import Mirror
+from kedge.transport.open import open_mirror
 from support.server import HostileServer, status
 from support.sumdb import GoWorld, LogKey, new_key
 
@@ -55,7 +55,7 @@ def run(
     document = "".join(f"{key.vkey}\n" for key in keys).encode()
     parsed = Go().parse(document, registry=f"go/{NAME}", custom=None, now=NOW)
     with HostileServer(files) as server, closing(open_mirror(mirror(server))) as transport:
-        return verify(read_sums(text.encode()), parsed, SumDatabase(transport, timeout_s=20), seen=seen, skip=skip)
+        return verify_sums(read_sums(text.encode()), parsed, SumDatabase(transport, timeout_s=20), seen=seen, skip=skip)
 
 
 def mirror(server: HostileServer) -> Mirror:
@@ -89,7 +89,7 @@ def test_each_tile_is_asked_for_once(world: GoWorld) -> None:
     keys = Go().parse(document, registry=f"go/{NAME}", custom=None, now=NOW)
     lines = read_sums("".join(f"{line}\n" for line in world.sums).encode())
     with HostileServer(world.files) as server, closing(open_mirror(mirror(server))) as transport:
-        verify(lines, keys, SumDatabase(transport, timeout_s=20), seen=None)
+        verify_sums(lines, keys, SumDatabase(transport, timeout_s=20), seen=None)
         tiles = [path for path in server.paths if "/tile/" in path]
         assert len(tiles) == len(set(tiles))
         assert sorted(set(server.paths)) == sorted(server.paths)
@@ -135,7 +135,7 @@ def test_a_look_up_that_fails_leaves_the_others_judged(world: GoWorld) -> None:
     lines = read_sums("".join(f"{line}\n" for line in world.sums).encode())
     with HostileServer(world.files) as server, closing(open_mirror(mirror(server))) as transport:
         server.misbehave("sumdb/lookup/example.com/!a@v1.0.0", status(410))
-        found = verify(lines, keys, SumDatabase(transport, timeout_s=20), seen=None)
+        found = verify_sums(lines, keys, SumDatabase(transport, timeout_s=20), seen=None)
     assert [item.outcome for item in found.items] == [Outcome.UNREACHABLE] * 2 + [Outcome.VERIFIED] * 4
     assert "410 gone" in found.items[0].detail
 
@@ -192,7 +192,7 @@ def test_a_head_whose_text_was_changed_ends_the_run(world: GoWorld) -> None:
 
 
 def test_a_signed_note_that_is_no_tree_head_ends_the_run(world: GoWorld) -> None:
-    from kedge.keylog.note import Note
+    from kedge.tlog.note import Note
 
     text = "something else\n700\n"
     world.files["sumdb/latest"] = Note(text=text, signatures=(KEY.sign(text),)).to_bytes()

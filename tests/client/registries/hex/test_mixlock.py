@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.registries.hex.mixlock import Locked, read_lock
 
 INNER, OUTER = "a" * 64, "b" * 64

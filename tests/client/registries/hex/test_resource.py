@@ -12,10 +12,9 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedge.document import DocumentError
-from kedge.registries.hex.resource import MAX_RESOURCE_BYTES, Package, Signed, UnsignedError
-from kedge.registries.hex.tarball import Tarball
-from kedge.registries.hex.wire import Message
+from kedge.documents import DocumentError
+from kedge.registries.hex.resource import MAX_RESOURCE_BYTES, Message, Package, Signed, UnsignedError
+from kedge.registries.hex.verify import Tarball
 from support.hexrepo import HexRelease, field, package, signed, tarball
 
 ARCHIVE = tarball("content")

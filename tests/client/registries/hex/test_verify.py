@@ -12,20 +12,18 @@ from typing import Any
 
 import pytest
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.errors import InputError, StoreError, VerificationError
-from kedge.exports import Exported, Source
-from kedge.findings import Severity
-from kedge.keys import KeySet, KeyStatus
-from kedge.memory import Memory
-from kedge.registries.checklist import Checked
-from kedge.registries.hex import Hex
+from kedge.registries.export import Exported, Source
 from kedge.registries.hex.export import mix, pem, rebar3
-from kedge.registries.hex.lint import fingerprint
 from kedge.registries.hex.mixlock import Locked
+from kedge.registries.hex.registry import Hex, fingerprint
 from kedge.registries.hex.resource import Package
-from kedge.registries.hex.verdict import Policy, remembered
-from kedge.registries.hex.verify import Settings, check_resource, verify_packages
+from kedge.registries.hex.verify import Policy, Settings, check_resource, remembered, verify_packages
+from kedge.registries.keys import KeySet, KeyStatus
+from kedge.registries.last_seen import Memory
+from kedge.registries.registry import Severity
+from kedge.registries.report import Checked
 from kedge.registries.served import Served
 from support.hexrepo import (
     HexRelease,

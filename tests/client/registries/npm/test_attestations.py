@@ -11,22 +11,19 @@ from typing import Any
 
 import pytest
 
-from kedge.anchor import Anchor
-from kedge.client import TrustClient
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
 from kedge.errors import InputError
-from kedge.registries.npm.attest import Attestor
-from kedge.registries.npm.attestation import Attested, Attesting
-from kedge.registries.npm.claims import read_claims
+from kedge.registries.npm.attestations import Attested, Attesting, read_claims
+from kedge.registries.npm.attestor import Attestor
+from kedge.registries.npm.config import Registries, Upstreams
 from kedge.registries.npm.fetch import FetchLimits
-from kedge.registries.npm.integrity import parse_sri
+from kedge.registries.npm.judge import Cause, Outcome, Policy, RetiredKeys, Verdict
 from kedge.registries.npm.keyring import KeyRing
-from kedge.registries.npm.locked import LockedPackage
-from kedge.registries.npm.mapping import Upstreams
-from kedge.registries.npm.npmrc import Registries
-from kedge.registries.npm.verdict import Cause, Outcome, Policy, RetiredKeys, Verdict
-from kedge.registries.npm.verify import Settings, verify
+from kedge.registries.npm.locked import LockedPackage, parse_sri
+from kedge.registries.npm.verify import Settings, verify_packages
 from kedge.registries.sigstore.expectations import Expectations, NpmRule
-from kedge.transport import Mirror
+from kedge.transport.mirror import Mirror
 from support.attested import (
     SIGSTORE_1_0_0,
     RealAttestations,
@@ -115,7 +112,7 @@ class World:
                 attestor=attestor,
                 processes=processes,
             )
-            return verify(packages, keyring, settings)
+            return verify_packages(packages, keyring, settings)
 
     def one(self, package: LockedPackage, **options: Any) -> Attested:
         """The attestations of one package, which must be signed in order."""

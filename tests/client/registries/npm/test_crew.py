@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from kedge.errors import FetchError
-from kedge.registries.npm.crew import Work, ask_all
 from kedge.registries.npm.fetch import FetchLimits
+from kedge.registries.npm.pool import Work, ask_all
 from support import crew_work
 from support.crew_work import Scene
 
@@ -109,7 +109,7 @@ import os, sys
 sys.path[:] = {sys.path!r}
 from functools import partial
 from pathlib import Path
-from kedge.registries.npm.crew import ask_all
+from kedge.registries.npm.pool import ask_all
 from kedge.registries.npm.fetch import FetchLimits
 from support import crew_work
 scene = crew_work.Scene(os.getpid(), Path({str(scene.folder)!r}))

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 from kedge.errors import FetchError
+from kedge.registries.npm.config import Source
 from kedge.registries.npm.fetch import Asker, FetchLimits, NotServedError, Watch
-from kedge.registries.npm.npmrc import Source
 from support import server as hostile
 from support.server import Exchange, HostileServer
 

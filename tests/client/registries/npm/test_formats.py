@@ -13,9 +13,9 @@ import pytest
 from architecture import schemas
 from architecture.mutations import mutations
 from architecture.test_formats import EXAMPLES, as_json, as_toml
-from kedge.document import DocumentError
-from kedge.registries.npm.evidence import Evidence
-from kedge.registries.npm.mapping import Mappings
+from kedge.audit.evidence import Evidence
+from kedge.documents import DocumentError
+from kedge.registries.npm.config import Mappings
 from kedge.registries.sigstore.expectations import Expectations
 
 

@@ -14,13 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kedge.keys import KeySet
-from kedge.registries.npm import NPM
-from kedge.registries.npm.integrity import Digest, digest_of, parse_shasum, parse_sri
-from kedge.registries.npm.judge import judge
-from kedge.registries.npm.locked import LockedPackage
+from kedge.registries.keys import KeySet
+from kedge.registries.npm.judge import Cause, Outcome, Policy, RetiredKeys, Verdict, judge_package
+from kedge.registries.npm.locked import Digest, LockedPackage, digest_of, parse_shasum, parse_sri
 from kedge.registries.npm.packument import Served, ServedSignature, read
-from kedge.registries.npm.verdict import Cause, Outcome, Policy, RetiredKeys, Verdict
+from kedge.registries.npm.registry import NPM
 from support.packages import SigningKey, archive_of, integrity_of, key_document, shasum_of
 
 NPMJS = "registry.npmjs.org"
@@ -65,7 +63,7 @@ def locked(name: str, version: str, integrity: str | None) -> LockedPackage:
 
 
 def judged(package: LockedPackage, served: Served, *keys: KeySet, policy: Policy | None = None, **more: Any) -> Verdict:
-    return judge(package, served, keys, policy or Policy(), **more)
+    return judge_package(package, served, keys, policy or Policy(), **more)
 
 
 def all_of(lodash: dict[str, Served], keys: KeySet, policy: Policy | None = None) -> Counter[Outcome]:

@@ -13,9 +13,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from kedge.findings import Severity
-from kedge.keys import KeySet
-from kedge.registries.npm import NPM
+from kedge.registries.keys import KeySet
+from kedge.registries.npm.registry import NPM
+from kedge.registries.registry import Severity
 
 REGISTRY = "registry.npmjs.org"
 OLD = "SHA256:jl3bwswu80PjjokCgh0o2w5c2U4LhQAE57gj9cz1kzA"

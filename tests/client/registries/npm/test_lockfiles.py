@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kedge.document import DocumentError
-from kedge.registries.npm.integrity import digest_of
-from kedge.registries.npm.locked import LockedPackage, Lockfile, Skip
+from kedge.documents import DocumentError
+from kedge.registries.npm.locked import LockedPackage, Lockfile, Skip, digest_of
 from kedge.registries.npm.lockfiles import read_lines, read_lockfile
 
 SRI = digest_of(b"a").sri

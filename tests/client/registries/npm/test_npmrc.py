@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kedge.document import DocumentError
-from kedge.registries.npm.npmrc import DEFAULT_REGISTRY, Registries, parse_npmrc
+from kedge.documents import DocumentError
+from kedge.registries.npm.config import DEFAULT_REGISTRY, Registries, parse_npmrc
 
 SECRET = "s3cr3t-t0ken"
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.registries.npm.packument import Served, WrongPackageError, glance, read
 from support.packages import PackageRegistry, SigningKey
 

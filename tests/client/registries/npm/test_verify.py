@@ -11,20 +11,18 @@ from typing import Any
 
 import pytest
 
-from kedge.anchor import Anchor
-from kedge.client import TrustClient
-from kedge.document import DocumentError
+from kedge.client.anchor import Anchor
+from kedge.client.client import TrustClient
+from kedge.documents import DocumentError
 from kedge.errors import ExpiredError, FetchError, InputError
-from kedge.registries.npm.archives import Archives
+from kedge.registries.npm.config import Mappings, Registries, Upstreams, check_rule, parse_npmrc
 from kedge.registries.npm.fetch import FetchLimits
+from kedge.registries.npm.judge import Cause, Outcome, Verdict
 from kedge.registries.npm.keyring import Issued, KeyRing, NoKeys
-from kedge.registries.npm.locked import LockedPackage
+from kedge.registries.npm.locked import Archives, LockedPackage
 from kedge.registries.npm.lockfiles import read_lockfile
-from kedge.registries.npm.mapping import Mappings, Upstreams, check_rule
-from kedge.registries.npm.npmrc import Registries, parse_npmrc
-from kedge.registries.npm.verdict import Cause, Outcome, Verdict
-from kedge.registries.npm.verify import Settings, verify
-from kedge.transport import Mirror
+from kedge.registries.npm.verify import Settings, verify_packages
+from kedge.transport.mirror import Mirror
 from support import server as hostile
 from support.clock import SettableClock
 from support.packages import PackageRegistry, SigningKey, archive_of, key_document, lockfile
@@ -80,7 +78,7 @@ class Run:
         chosen = upstreams or Upstreams(claimed=lambda _: False, upstream=UPSTREAM)
         registries = Registries.of([parse_npmrc(npmrc)] if npmrc else [], {}, registry=None if npmrc else registry)
         with self.keyring() as keyring:
-            return verify(
+            return verify_packages(
                 packages, keyring, Settings(registries=registries, upstreams=chosen, limits=limits, **settings)
             )
 

@@ -12,16 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.errors import InputError, Reason, VerificationError
-from kedge.exports import Source
-from kedge.findings import Severity
-from kedge.keys import KeyFormat, KeySet, KeyStatus
-from kedge.registries.nuget import AUTHOR, REPOSITORY, TIMESTAMP, NuGet
-from kedge.registries.nuget.document import read_feed
+from kedge.registries.export import Source
+from kedge.registries.keys import KeyFormat, KeySet, KeyStatus
 from kedge.registries.nuget.export import nuget_config
-from kedge.registry import NoKeysError, Registry
-from kedge.trust import Target
+from kedge.registries.nuget.registry import AUTHOR, REPOSITORY, TIMESTAMP, NuGet, read_feed
+from kedge.registries.registry import NoKeysError, Registry, Severity
+from kedge.tuf.trust import Target
 
 NOW = datetime(2026, 8, 22, tzinfo=UTC)
 FEED = "nuget/api.nuget.org"

@@ -17,14 +17,12 @@ from hypothesis import strategies as st
 
 from conftest import Require
 from kedge.errors import InputError
-from kedge.keys import KeySet
-from kedge.registries.nuget import NuGet
+from kedge.registries.keys import KeySet
 from kedge.registries.nuget.archive import read_archive
 from kedge.registries.nuget.cms import CmsError, Unsupported
-from kedge.registries.nuget.document import Feed, read_feed
-from kedge.registries.nuget.judge import Outcome, Result, judge
+from kedge.registries.nuget.registry import Feed, NuGet, read_feed
 from kedge.registries.nuget.signature import Kind, read_signature
-from kedge.registries.nuget.verify import find_packages, judge_file, verify
+from kedge.registries.nuget.verify import Outcome, Result, find_packages, judge, judge_file, verify_packages
 from support.nuget import (
     AUTHOR,
     NOW,
@@ -528,7 +526,7 @@ def test_folders_are_searched_and_nothing_to_check_is_said(tmp_path: Path, repos
     (tmp_path / "example" / "1.0.0").mkdir(parents=True)
     file = tmp_path / "example" / "1.0.0" / "example.1.0.0.nupkg"
     file.write_bytes(sign_package(PACKAGE, None, repository))
-    (checked,) = verify(find_packages([tmp_path, file]), *keys_of(repository))
+    (checked,) = verify_packages(find_packages([tmp_path, file]), *keys_of(repository))
     assert (checked.outcome, checked.is_fault, checked.facts["identity"]) == (Outcome.VERIFIED, False, "Example 1.0.0")
 
 
@@ -537,7 +535,7 @@ def test_strict_makes_an_unverified_time_a_fault(tmp_path: Path, expired: Party,
     file.write_bytes(sign_package(PACKAGE, None, expired, stamped_by=tsa, at=NOW - 2 * YEAR))
     keys, feed = keys_of(expired)
     for strict in (False, True):
-        (checked,) = verify([file], keys, feed, strict=strict)
+        (checked,) = verify_packages([file], keys, feed, strict=strict)
         assert checked.is_fault is strict
 
 

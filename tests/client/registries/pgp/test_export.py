@@ -9,11 +9,11 @@ import pytest
 
 from conftest import Require
 from kedge.errors import InputError, VerificationError
-from kedge.exports import Exported, Source
-from kedge.registries.apt import APT
+from kedge.registries.apt.registry import APT
+from kedge.registries.export import Exported, Source
 from kedge.registries.pgp.certificate import read_keyring
 from kedge.registries.pgp.export import keyring
-from kedge.trust import Target
+from kedge.tuf.trust import Target
 from support.gnupg import GnuPG, gnupg, need_gnupg
 
 NOW = datetime(2026, 8, 22, tzinfo=UTC)

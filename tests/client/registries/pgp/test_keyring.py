@@ -12,16 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Require
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.errors import InputError
-from kedge.findings import Severity
-from kedge.keys import KeyFormat, KeySet, KeyStatus, TimeBasis
-from kedge.registries.apt import APT
-from kedge.registries.pgp import PGP, Gradle
-from kedge.registries.pgp.armor import armor, dearmor
+from kedge.registries.apt.registry import APT
+from kedge.registries.keys import KeyFormat, KeySet, KeyStatus, TimeBasis
 from kedge.registries.pgp.certificate import read_keyring, without_subkeys, write_keyring
-from kedge.registries.pgp.packets import read_packets
-from kedge.registry import Registry, find_registry
+from kedge.registries.pgp.packets import armor, dearmor, read_packets
+from kedge.registries.pgp.registry import PGP, Gradle
+from kedge.registries.registry import Registry, Severity, find_registry
 from support.gnupg import GnuPG, gnupg, need_gnupg
 
 NOW = datetime(2026, 8, 22, tzinfo=UTC)

@@ -12,17 +12,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Require
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.errors import StoreError
-from kedge.keys import KeySet
-from kedge.registries.apt import APT
-from kedge.registries.pgp.clearsigned import is_clear_signed, split
-from kedge.registries.pgp.detached import read_signature
-from kedge.registries.pgp.document import keyring_of
-from kedge.registries.pgp.judge import Judged, SignatureOutcome, judge
-from kedge.registries.pgp.signatures import Signature, Standing, read_gpgv, read_sqv
-from kedge.registries.pgp.tool import TOOLS, Checker, find_checker
-from kedge.registries.pgp.verify import verify_file
+from kedge.registries.apt.registry import APT
+from kedge.registries.keys import KeySet
+from kedge.registries.pgp.registry import keyring_of
+from kedge.registries.pgp.verify import (
+    TOOLS,
+    Checker,
+    Judged,
+    Signature,
+    SignatureOutcome,
+    Standing,
+    find_checker,
+    is_clear_signed,
+    judge,
+    read_gpgv,
+    read_signature,
+    read_sqv,
+    split,
+    verify_file,
+)
 from support.gnupg import GnuPG, gnupg, need_gnupg
 
 NOW = datetime(2026, 8, 22, tzinfo=UTC)

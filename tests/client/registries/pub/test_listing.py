@@ -10,15 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.errors import InputError
-from kedge.findings import Severity
-from kedge.keys import KeySet
-from kedge.registries.pub import Pub
-from kedge.registries.pub.document import default_source, listing_path, read_source
+from kedge.registries.keys import KeySet
 from kedge.registries.pub.listing import Listing, read_answer, read_listing, version_order
 from kedge.registries.pub.lockfile import read_lock
-from kedge.registry import Registry
+from kedge.registries.pub.registry import Pub, default_source, listing_path, read_source
+from kedge.registries.registry import Registry, Severity
 from support.pub import PubRegistry, sha256_of
 
 NOW = datetime(2026, 8, 22, tzinfo=UTC)

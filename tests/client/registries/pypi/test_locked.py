@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.errors import InputError
 from kedge.registries.pypi.index import IndexFile, base_of, read_listing
 from kedge.registries.pypi.locked import LockedFile, parse_filename, read_pylock, read_requirements

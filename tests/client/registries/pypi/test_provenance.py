@@ -14,9 +14,9 @@ import pytest
 from kedge.errors import FetchError
 from kedge.registries.pypi.index import IndexFile
 from kedge.registries.pypi.locked import LockedFile
-from kedge.registries.pypi.verify import Outcome, Result, Sources, verify
-from kedge.registries.sigstore import Sigstore
+from kedge.registries.pypi.verify import Outcome, Result, Sources, verify_files
 from kedge.registries.sigstore.expectations import Expectations, Publisher, PypiRule
+from kedge.registries.sigstore.registry import Sigstore
 from kedge.registries.sigstore.verify import BundleVerifier
 from support.attested import SLSA, RealAttestations, SigstoreInstance, statement
 
@@ -68,7 +68,7 @@ def judge(
     if served is not None:
         provenances[file.filename or "sample-1.0.tar.gz"] = served
     index: Any = StubIndex(provenances, listed)
-    (result,) = verify([file], Sources(index=index), Expectations(pypi=rules), verifier)
+    (result,) = verify_files([file], Sources(index=index), Expectations(pypi=rules), verifier)
     return result
 
 
@@ -299,7 +299,7 @@ def test_what_cannot_be_judged_is_a_named_fault(
 
 def test_a_digest_alone_needs_an_index_to_name_its_file(verifier: BundleVerifier, tmp_path: Path) -> None:
     file = LockedFile(project="sample", version="1.0", sha256=SHA)
-    (result,) = verify([file], Sources(folder=tmp_path), Expectations(pypi=(rule(OWN),)), verifier)
+    (result,) = verify_files([file], Sources(folder=tmp_path), Expectations(pypi=(rule(OWN),)), verifier)
     assert result.checked.outcome is Outcome.NOT_FOUND
     assert "no index was asked" in result.checked.detail
 

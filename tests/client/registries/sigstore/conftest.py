@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from kedge.keys import KeySet
-from kedge.registries.npm import NPM
-from kedge.registries.sigstore import Sigstore
+from kedge.registries.keys import KeySet
+from kedge.registries.npm.registry import NPM
+from kedge.registries.sigstore.registry import Sigstore
 from kedge.registries.sigstore.verify import BundleVerifier
 from support.attested import RealAttestations
 

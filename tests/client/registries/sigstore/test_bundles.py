@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.errors import Reason, StoreError, VerificationError
-from kedge.keys import KeySet
-from kedge.registries.sigstore import Sigstore
-from kedge.registries.sigstore.bundle import Bundle
-from kedge.registries.sigstore.faults import part_of
+from kedge.registries.keys import KeySet
+from kedge.registries.sigstore.bundle import Bundle, part_of
+from kedge.registries.sigstore.registry import Sigstore
 from kedge.registries.sigstore.verify import BundleVerifier, SignedStatement
 
 USAGE = "npm:attestations"

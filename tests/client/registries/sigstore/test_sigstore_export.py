@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from kedge.errors import InputError, Reason, VerificationError
-from kedge.exports import Exported, Source, find_exporter
-from kedge.keys import KeySet
-from kedge.registries.sigstore import Sigstore
-from kedge.trust import Target
+from kedge.registries.export import Exported, Source, find_exporter
+from kedge.registries.keys import KeySet
+from kedge.registries.sigstore.registry import Sigstore
+from kedge.tuf.trust import Target
 
 
 def source(keys: KeySet, vectors: Path) -> Source:

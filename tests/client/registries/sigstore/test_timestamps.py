@@ -15,10 +15,8 @@ from typing import Any
 import pytest
 
 from kedge.errors import Reason, VerificationError
-from kedge.registries.sigstore import Sigstore
-from kedge.registries.sigstore.bundle import Bundle
-from kedge.registries.sigstore.document import authority_id
-from kedge.registries.sigstore.faults import part_of
+from kedge.registries.sigstore.bundle import Bundle, part_of
+from kedge.registries.sigstore.registry import Sigstore, authority_id
 from kedge.registries.sigstore.trustedroot import TrustedRoot
 from kedge.registries.sigstore.verify import BundleVerifier, SignedStatement
 from support.attested import SigstoreInstance, statement

@@ -12,15 +12,13 @@ from typing import Any
 
 import pytest
 
-from kedge.document import DocumentError
+from kedge.audit.evidence import Offline
+from kedge.documents import DocumentError
 from kedge.errors import ExpiredError, FetchError, InputError, StoreError
-from kedge.findings import Severity
-from kedge.keys import KeySet, KeyStatus, TimeBasis
-from kedge.registries.npm.proof import Offline
-from kedge.registries.sigstore import Sigstore
-from kedge.registries.sigstore.usages import CERTIFICATE_LOG, ISSUER, LOG, TIMESTAMPER
-from kedge.registry import NoKeysError, Registry, find_registry
-from kedge.transport import Transport
+from kedge.registries.keys import KeySet, KeyStatus, TimeBasis
+from kedge.registries.registry import NoKeysError, Registry, Severity, find_registry
+from kedge.registries.sigstore.registry import CERTIFICATE_LOG, ISSUER, LOG, TIMESTAMPER, Sigstore
+from kedge.transport.mirror import Transport
 from support.world import World
 
 NOW = datetime(2026, 8, 22, tzinfo=UTC)

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import re
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.registries.npm.locked import Lockfile
 from kedge.registries.npm.lockfiles import berry, bun, classic, lines, packagelock, pnpm
-
-__all__ = ["NAMES", "read_lines", "read_lockfile"]
 
 NAMES = ("npm-shrinkwrap.json", "package-lock.json", "pnpm-lock.yaml", "yarn.lock", "bun.lock")
 """The file names that package managers write, in the order in which npm prefers its own two."""

@@ -12,12 +12,10 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
-from kedge.document import DocumentError, Fields
+from kedge.documents import DocumentError, Fields
 from kedge.registries.npm.locked import LockedPackage, Lockfile, Skip, check_name, check_version, merge
 from kedge.registries.npm.lockfiles.source import split_spec, told_apart
 from kedge.registries.npm.lockfiles.yamltext import load_all
-
-__all__ = ["UNBOUND", "read"]
 
 VERSIONS = ("4", "5", "6", "7", "8", "9")
 UNBOUND = "a yarn.lock of Yarn 2 or later holds the digest of Yarn's own zip file, not of what the registry signs"

@@ -12,13 +12,18 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from kedge.document import DocumentError, Fields
-from kedge.registries.npm.integrity import Digest
-from kedge.registries.npm.locked import LockedPackage, Lockfile, check_name, check_version, merge, read_integrity
+from kedge.documents import DocumentError, Fields
+from kedge.registries.npm.locked import (
+    Digest,
+    LockedPackage,
+    Lockfile,
+    check_name,
+    check_version,
+    merge,
+    read_integrity,
+)
 from kedge.registries.npm.lockfiles.packagelock import load
 from kedge.registries.npm.lockfiles.source import split_spec, told_apart
-
-__all__ = ["is_bun", "plain_json", "read"]
 
 VERSIONS = (0, 1, 2)
 REGISTRY_ITEMS = 4

@@ -17,12 +17,19 @@ from __future__ import annotations
 import json
 import re
 
-from kedge.document import DocumentError
-from kedge.registries.npm.integrity import Digest, parse_shasum
-from kedge.registries.npm.locked import LockedPackage, Lockfile, Skip, check_name, check_version, merge, read_integrity
+from kedge.documents import DocumentError
+from kedge.registries.npm.locked import (
+    Digest,
+    LockedPackage,
+    Lockfile,
+    Skip,
+    check_name,
+    check_version,
+    merge,
+    parse_shasum,
+    read_integrity,
+)
 from kedge.registries.npm.lockfiles.source import split_spec, told_apart
-
-__all__ = ["read"]
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _KEY = rf"(?:{_QUOTED}|[^\s\",:]+(?::[^\s\",]+)*)"

@@ -5,10 +5,15 @@ The integrity may hold several digests, apart by spaces. The same package on two
 
 from __future__ import annotations
 
-from kedge.document import DocumentError
-from kedge.registries.npm.locked import LockedPackage, Lockfile, check_name, check_version, merge, read_integrity
-
-__all__ = ["read"]
+from kedge.documents import DocumentError
+from kedge.registries.npm.locked import (
+    LockedPackage,
+    Lockfile,
+    check_name,
+    check_version,
+    merge,
+    read_integrity,
+)
 
 
 def read(data: bytes) -> Lockfile:

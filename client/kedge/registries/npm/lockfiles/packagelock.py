@@ -13,11 +13,17 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from kedge.document import DocumentError, Fields
-from kedge.registries.npm.locked import LockedPackage, Lockfile, Skip, check_name, check_version, merge, read_integrity
+from kedge.documents import DocumentError, Fields
+from kedge.registries.npm.locked import (
+    LockedPackage,
+    Lockfile,
+    Skip,
+    check_name,
+    check_version,
+    merge,
+    read_integrity,
+)
 from kedge.registries.npm.lockfiles.source import split_spec, told_apart
-
-__all__ = ["read"]
 
 MAX_DEPTH = 200
 

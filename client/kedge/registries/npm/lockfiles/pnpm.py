@@ -12,12 +12,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from kedge.document import DocumentError, Fields
-from kedge.registries.npm.locked import LockedPackage, Lockfile, Skip, check_name, check_version, merge, read_integrity
+from kedge.documents import DocumentError, Fields
+from kedge.registries.npm.locked import (
+    LockedPackage,
+    Lockfile,
+    Skip,
+    check_name,
+    check_version,
+    merge,
+    read_integrity,
+)
 from kedge.registries.npm.lockfiles.source import split_spec, told_apart
 from kedge.registries.npm.lockfiles.yamltext import Node, load_all
-
-__all__ = ["read"]
 
 VERSIONS = ("6.0", "6.1", "9.0")
 

@@ -9,8 +9,6 @@ import re
 
 from kedge.registries.npm.locked import Skip
 
-__all__ = ["split_spec", "told_apart"]
-
 _GIT = re.compile(
     r"(git([+:@]|\+?ssh:)|ssh:|(github|gitlab|bitbucket|gist):|https?://[^?#]*\.git([#?]|$)|[^@/:.][^@/:]*/[^@/:#]+(#|$)"
     r"|https://(codeload\.github\.com/[^/]+/[^/]+/(legacy\.)?tar\.gz/|gitlab\.com/.*/repository/archive"

@@ -12,10 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-from kedge.document import DocumentError
+from kedge.documents import DocumentError
 from kedge.errors import StoreError
-
-__all__ = ["Node", "load_all"]
 
 MAX_DEPTH = 32
 

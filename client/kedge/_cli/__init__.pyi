@@ -1,0 +1,1 @@
+from kedge._cli.app import run as run

@@ -1,0 +1,511 @@
+"""TrustClient: a trust anchor, a store, a transport and a clock make verified keys.
+
+- It answers from one complete set of metadata at its floors, or it raises; it never returns less.
+- Each file that passed is kept and raises its floor, even where a later one is refused; nothing of a refused file is.
+- Where the network fails, an answer from state is given if all of it is unexpired, and it says so
+  (``Trust.refreshed`` is false); a refusal to trust never falls back to anything.
+- ``as_of`` judges by another time than now. Such an answer is marked, and nothing of it is kept.
+
+Any number of threads may share a client: they are answered one after the other. Any number of processes may share a
+state folder. :meth:`TrustClient.refresh` shows the order of the steps; the checks are in :mod:`kedge.tuf`.
+
+::
+
+    with TrustClient("sigstore") as client:
+        keys = client.registry_keys("registry.npmjs.org")
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from kedge import tuf
+from kedge.client.anchor import Anchor, Transparency, load_anchor
+from kedge.client.session import Session, clock_warning, gate
+from kedge.client.settings import Clock, SystemClock
+from kedge.client.store import Store
+from kedge.errors import ExpiredError, FetchError, InputError, Reason, StoreError, VerificationError
+from kedge.files import config_folder, state_folder
+from kedge.transport import Deadline, Transport, open_mirrors
+from kedge.tuf import (
+    Age,
+    Freshness,
+    Limits,
+    Phase,
+    Target,
+    Trust,
+    TrustedState,
+    Workflow,
+    age_of,
+    no_network,
+    role_states,
+    run,
+    sha256_hex,
+)
+
+if TYPE_CHECKING:
+    from kedge.client.keylog.require import KeyLog
+    from kedge.client.lockfile import Lock, LockedAnchor
+    from kedge.registries import KeySet
+
+
+R = TypeVar("R")
+
+_LOOK_UPS_A_COMMIT = 64
+
+
+class TrustClient:
+    """Gets a registry's keys, or any target, from the repository that an anchor leads to."""
+
+    def __init__(
+        self,
+        anchor: Anchor | str,
+        *,
+        state: Path | None = None,
+        transport: Transport | None = None,
+        clock: Clock | None = None,
+        as_of: datetime | None = None,
+        limits: Limits | None = None,
+        timeout_s: float = 60.0,
+        require_refresh: bool = False,
+        lock: Lock | None = None,
+        hold_back: bool = False,
+    ) -> None:
+        """Start from an anchor, or from the name of one that ships or was added.
+
+        ``state`` is the folder of this anchor's state (default: one of its own in the user's state folder).
+        ``timeout_s`` bounds each refresh and each look-up as a whole; ``require_refresh`` refuses an answer from state
+        where the repository cannot be reached. ``lock`` refuses what is below its floors, for this run.
+        With ``hold_back`` nothing is kept until :meth:`keep` is called.
+
+        Raises:
+            InputError: the anchor is not there or not right, or its mirror's address cannot be used.
+        """
+        self.anchor = load_anchor(anchor, config_folder()) if isinstance(anchor, str) else anchor
+        self.key_log: KeyLog | None = None
+        self._turn = threading.RLock()
+        self._store = Store(state if state is not None else state_folder() / self.anchor.name)
+        self._transport = transport
+        self._clock = clock if clock is not None else SystemClock()
+        self._as_of = as_of
+        self._limits = limits or Limits()
+        self._timeout_s = timeout_s
+        self._require_refresh = require_refresh
+        self._lock = lock
+        self._hold_back = hold_back
+        self._answering: Answering | None = None
+        self._looked_up = 0
+        self._waiting = False
+
+    def refresh(self) -> Trust:
+        """Bring the trusted metadata up to date, and say how far trust reaches.
+
+        Raises:
+            VerificationError: something served must not be trusted.
+            ExpiredError: something has expired beyond what the policy allows.
+            FetchError: the repository cannot be reached, and what is stored is not whole and unexpired.
+            InputError: the mirror's address cannot be used.
+        """
+        with self._turn:
+            session, freshness, deadline = self._open(), self._freshness(), Deadline(self._timeout_s)
+            # The first requests do not depend on what the stored files say: they run while those are verified.
+            first = tuf.opening(session.held_root_version, self._limits, cold=session.is_cold)
+            ahead = (*first, *self.key_log.ahead) if self.key_log is not None else first
+            self._reach().begin(ahead if self._limits.root_window else (), deadline)
+            state = self._restored(session)
+            steps = tuf.refresh(
+                state,
+                freshness,
+                recorded=session.recorded,
+                limits=self._limits,
+                gate=gate(session, self._lock),
+            )
+            try:
+                state = self._run(steps, session, deadline)
+                if self.key_log is not None:
+                    download = partial(self._run, session=session, deadline=deadline)
+                    state = self.key_log.follow(state, self._reach(), deadline, download)
+            except FetchError as error:
+                return self._fall_back(error)
+            freshness = freshness.above(state.floors)
+            tuf.require_fresh(state, freshness)
+            # By this machine's clock alone: what a lock says is never written down.
+            state = tuf.raise_time(state, self._clock.now()) if self._as_of is None else state
+            session.settle(fetched=self._clock.now(), source=self._reach().source)
+            session.commit(state)
+            return self._answer(session, state, freshness, refreshed=True)
+
+    def status(self) -> Trust:
+        """Say how far trust reaches, from what is stored, without the network.
+
+        Raises:
+            StoreError: nothing whole is stored.
+            ExpiredError: what is stored has expired beyond what the policy allows.
+            VerificationError: what is stored belongs to another initial root.
+        """
+        with self._turn:
+            session, freshness = self._open(), self._freshness()
+            state = self._restored(session)
+            check = gate(session, self._lock)
+            check(Phase.ROOT, state)
+            state = tuf.settle_floors(state, session.recorded)
+            session.settle()
+            tuf.require_complete(state)
+            check(Phase.TIMESTAMP, state)
+            check(Phase.SNAPSHOT, state)
+            freshness = freshness.above(state.floors)
+            tuf.require_fresh(state, freshness)
+            if self.key_log is not None:
+                self.key_log.recall(state)
+            return self._answer(session, state, freshness, refreshed=False)
+
+    def registry_keys(self, registry: str) -> KeySet:
+        """Give a registry's keys, after a refresh where this client has not made one yet.
+
+        Raises:
+            InputError: the anchor does not speak for this registry.
+            VerificationError: the key document is refused, malformed or empty.
+            ExpiredError: something has expired beyond what the policy allows.
+            FetchError: it cannot be had.
+        """
+        if self.anchor.registries and registry not in self.anchor.registries:
+            listed = ", ".join(self.anchor.registries)
+            raise InputError(f"the anchor {self.anchor.name} does not speak for {registry}, but for {listed}")
+        from kedge.registries import find_registry, read_served_keys  # only who asks for keys needs them
+
+        module = find_registry(registry)
+        with self._turn:
+            target = self._find(module.target_path(registry))
+            trust = self._ready().trust
+            try:
+                keys = read_served_keys(
+                    module, target.data, registry=registry, custom=target.custom, now=trust.reference_time
+                )
+            except VerificationError as error:
+                raise error.served_by(trust.source or "the stored state") from error
+            self._prove_keys(keys)
+            self._keep_found()
+            return keys
+
+    def target(self, path: str) -> Target:
+        """Give a target file, after a refresh where this client has not made one yet.
+
+        Raises:
+            VerificationError: nobody who may speak for the path lists it, or it is not what they list.
+            ExpiredError: something has expired beyond what the policy allows.
+            FetchError: it cannot be had.
+        """
+        with self._turn:
+            target = self._find(path)
+            self._keep_found()
+            return target
+
+    @property
+    def trust(self) -> Trust:
+        """How far trust reaches: by the last refresh or status, else by a refresh now.
+
+        Raises:
+            KedgeError: as :meth:`refresh` does.
+        """
+        with self._turn:
+            return self._ready().trust
+
+    def lock(self) -> LockedAnchor:
+        """Refresh, and say how far trust has come, for a ``kedge.lock``.
+
+        Raises:
+            KedgeError: as :meth:`refresh` does; an answer from state is no reason to lock.
+        """
+        if self._as_of is not None:
+            raise InputError("a lock is made of the present: as_of cannot be locked")
+        from kedge.client.lockfile import LockedAnchor
+
+        with self._turn:
+            if not self.refresh().refreshed:
+                raise FetchError("the repository could not be reached, so there is nothing new to lock")
+            return LockedAnchor.of(self._ready().state)
+
+    @property
+    def verified(self) -> TrustedState:
+        """All the metadata that answers stand on, with every role that a target was looked up in.
+
+        Raises:
+            KedgeError: as :meth:`refresh` does.
+        """
+        with self._turn:
+            return self._ready().state
+
+    def follow(
+        self, steps: Callable[[TrustedState, Freshness], Workflow[TrustedState]], *, timeout_s: float | None = None
+    ) -> TrustedState:
+        """Run more of a workflow from what is verified, such as ``tuf.every_role``, and keep what passes.
+
+        ``timeout_s`` bounds it as a whole (default: as everything).
+
+        Raises:
+            KedgeError: as :meth:`target` does.
+        """
+        with self._turn:
+            now = self._ready()
+            deadline = Deadline(timeout_s or self._timeout_s)
+            now.session.write_together()
+            with self._withholding():
+                state = self._run(steps(now.state, now.freshness), now.session, deadline)
+                if self.key_log is not None:
+                    self.key_log.prove_state(state, self._reach(), deadline)
+            self._answering = replace(now, state=state)
+            self._keep_found()
+            return state
+
+    def keep(self) -> None:
+        """Keep what a client that holds back has verified: all of it, or nothing.
+
+        Raises:
+            StoreError: the disk refuses; what was stored before stays.
+        """
+        with self._turn:
+            if self._as_of is not None:
+                raise InputError("nothing is kept of an answer as of another time than now")
+            now = self._ready()
+            if self.key_log is not None:
+                self.key_log.keep_all()
+            now.session.keep_all(now.state)
+
+    def close(self) -> None:
+        """Keep what look-ups have brought, and close the connections."""
+        with self._turn:
+            if self._waiting and self._answering is not None:
+                self._answering.session.commit(self._answering.state)
+            self._waiting = False
+            if self._transport is not None:
+                self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ready(self) -> Answering:
+        """What answers come from: the last refresh while it is fresh, else a new one.
+
+        Raises:
+            KedgeError: as :meth:`refresh` does.
+        """
+        if self._answering is not None and not self._is_still_fresh(self._answering):
+            self._answering = None
+        may_be_young = self.anchor.refresh_after and self._as_of is None and not self._require_refresh
+        if self._answering is None and may_be_young:
+            with suppress(StoreError, VerificationError):
+                self._use_recent(self.status())
+        if self._answering is None:
+            self.refresh()
+        if self._answering is None:
+            raise RuntimeError("a refresh leaves something to answer from, or raises")
+        return self._answering
+
+    def _is_still_fresh(self, answering: Answering) -> bool:
+        # A client may live long: what was fresh when it was fetched is judged by the clock again.
+        freshness = self._freshness().above(answering.state.floors)
+        try:
+            tuf.require_fresh(answering.state, freshness)
+            trust = self._judged_again(answering, answering.state, freshness, answering.trust.valid_until)
+        except ExpiredError:
+            return False
+        self._answering = replace(answering, freshness=freshness, trust=trust)
+        return True
+
+    def _use_recent(self, stored: Trust) -> None:
+        # An answer from the future is no answer that is young: the clock was set back since.
+        age = self._clock.now() - stored.fetched if stored.fetched is not None else None
+        if age is None or not timedelta(0) <= age < self.anchor.refresh_after:
+            self._answering = None
+
+    def _find(self, path: str) -> Target:
+        """Give a target file. Where a log must vouch first, what was needed is not kept before :meth:`_keep_found`.
+
+        Raises:
+            VerificationError: nobody who may speak for the path lists it, or it is not what they list.
+            ExpiredError: something has expired beyond what the policy allows.
+            FetchError: it cannot be had.
+        """
+        now = self._ready()
+        deadline = Deadline(self._timeout_s)
+        with self._withholding():
+            found = self._run(tuf.find(now.state, path, now.freshness, limits=self._limits), now.session, deadline)
+            if self.key_log is not None:
+                self.key_log.prove_state(found.state, self._reach(), deadline)
+            data = self._run(tuf.download(found), now.session, deadline)
+        expires = found.state.roles[found.role].signed.expires
+        trust = self._judged_again(now, found.state, now.freshness, min(now.trust.valid_until, expires))
+        self._answering = replace(now, state=found.state, trust=trust)
+        if self.key_log is None:
+            self._keep_found()
+        custom = found.target.custom
+        return Target(
+            path=path,
+            data=data,
+            sha256=sha256_hex(data),
+            role=found.role,
+            custom=custom if isinstance(custom, Mapping) else None,
+        )
+
+    def _prove_keys(self, keys: KeySet) -> None:
+        """Have the log vouch for a key document, where the anchor asks for one.
+
+        Raises:
+            VerificationError: it does not.
+            FetchError: the log cannot be had.
+        """
+        with self._withholding():
+            if self.key_log is not None:
+                self.key_log.prove_keys(keys, self._reach(), Deadline(self._timeout_s))
+
+    def _keep_found(self) -> None:
+        """Write down what look-ups have brought, at once or with the next ones."""
+        if self.key_log is not None:
+            self.key_log.commit()
+        if self._answering is None or not self._answering.session.has_news:
+            return
+        # Among thousands of hash bins writing down costs more than a look-up: then it is done for many at once.
+        self._looked_up += 1
+        may_wait = self._looked_up % _LOOK_UPS_A_COMMIT != 1
+        self._waiting = may_wait and self._answering.session.may_wait(self._answering.state)
+        if not self._waiting:
+            self._answering.session.commit(self._answering.state)
+
+    @contextmanager
+    def _withholding(self) -> Iterator[None]:
+        # What the log does not vouch for must not be kept with a later answer either.
+        try:
+            yield
+        except BaseException:
+            if self.key_log is not None and self.key_log.withholds:
+                self._answering = None
+            raise
+
+    def _open(self) -> Session:
+        self._answering = None
+        keep = self._as_of is None and not self._hold_back
+        self.key_log = None
+        if self.anchor.transparency is not Transparency.OFF:
+            from kedge.client.keylog.require import KeyLog  # only who asks for a log pays for it
+
+            self.key_log = KeyLog(self.anchor, self._store, keep=keep, as_of=self._as_of is not None)
+        withhold = self.key_log is not None and self.key_log.withholds
+        return Session(self.anchor, self._store, keep=keep, withhold=withhold)
+
+    def _freshness(self) -> Freshness:
+        if self._as_of is not None:
+            return Freshness(reference_time=self._as_of, max_staleness=self.anchor.max_staleness, as_of=True)
+        locked = self._lock.time(self.anchor.name) if self._lock is not None else None
+        now = self._clock.now()
+        return Freshness(reference_time=max(now, locked or now), max_staleness=self.anchor.max_staleness)
+
+    def _restored(self, session: Session) -> TrustedState:
+        # What is held is a starting point whatever its age: whether it may answer is judged afterwards.
+        any_age = Freshness(reference_time=self._clock.now(), max_staleness=timedelta.max)
+        return run(tuf.restore(session.initial, any_age), no_network, recall=session.recall, accept=session.accept)
+
+    def _reach(self) -> Transport:
+        if self._transport is None:
+            self._transport = open_mirrors(self.anchor.mirrors, held=self._store.blob)
+        return self._transport
+
+    def _run(self, steps: Workflow[R], session: Session, deadline: Deadline) -> R:
+        try:
+            return run(
+                steps,
+                lambda request: self._reach().get(request, deadline),
+                recall=session.recall,
+                accept=session.accept,
+            )
+        except VerificationError as error:
+            session.commit_reached()
+            session.keep_exhibits(error.refusal)
+            if error.refusal.reason in (Reason.ANCHOR, Reason.CONFLICT):
+                raise  # names the places itself
+            if self._transport is None:
+                raise
+            raise error.served_by(self._transport.source) from error
+        except BaseException:
+            session.commit_reached()
+            raise
+
+    def _fall_back(self, error: FetchError) -> Trust:
+        if self._require_refresh:
+            raise error
+        try:
+            trust = self.status()
+        except ExpiredError as expired:
+            # Both hold, and the first is the one that says why nothing is answered: it is too old to go on with.
+            text = f"{expired.message}; it could not be refreshed: {error.message}"
+            raise ExpiredError(text, refusal=expired.refusal, hint=error.hint or expired.hint) from error
+        except (StoreError, VerificationError):
+            # What could not be fetched is what went wrong; that nothing is stored to fall back on follows from it.
+            raise error from None
+        return self._amend(trust, f"not refreshed: {error.message}")
+
+    def _answer(self, session: Session, state: TrustedState, freshness: Freshness, *, refreshed: bool) -> Trust:
+        log_warnings = self.key_log.warnings if self.key_log is not None else ()
+        behind = clock_warning(freshness, self._clock.now(), self._lock, self.anchor.name)
+        notices = self._transport.notices if refreshed and self._transport is not None else ()
+        roles, now = role_states(state), freshness.reference_time
+        valid_until = min(role.expires for role in roles.values())
+        age = self._age(session, state, freshness, valid_until)
+        trust = Trust(
+            anchor=self.anchor.name,
+            root=roles["root"],
+            timestamp=roles["timestamp"],
+            snapshot=roles["snapshot"],
+            targets=roles["targets"],
+            valid_until=valid_until,
+            reference_time=now,
+            fetched=session.fetched,
+            source=session.source,
+            refreshed=refreshed,
+            stale=valid_until <= now,
+            age=age,
+            as_of=now if freshness.as_of else None,
+            warnings=(*session.warnings, *age.warnings, *behind, *notices, *log_warnings),
+            log=self.key_log.state if self.key_log is not None else None,
+        )
+        self._answering = Answering(session, state, freshness, trust)
+        return trust
+
+    def _judged_again(self, now: Answering, state: TrustedState, freshness: Freshness, valid_until: datetime) -> Trust:
+        time = freshness.reference_time
+        age = self._age(now.session, state, freshness, valid_until)
+        return replace(now.trust, reference_time=time, valid_until=valid_until, stale=valid_until <= time, age=age)
+
+    def _age(self, session: Session, state: TrustedState, freshness: Freshness, valid_until: datetime) -> Age:
+        # What this machine saw says nothing of another time than now.
+        seen = None if freshness.as_of else session.seen
+        now = freshness.reference_time
+        return age_of(self.anchor.age_limits, state, seen=seen, valid_until=valid_until, now=now)
+
+    def _amend(self, trust: Trust, warning: str) -> Trust:
+        if self._answering is None:
+            raise RuntimeError("there is no answer to amend")
+        self._answering = replace(self._answering, trust=replace(trust, warnings=(*trust.warnings, warning)))
+        return self._answering.trust
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """What answers come from after a refresh or a status."""
+
+    session: Session
+    state: TrustedState
+    freshness: Freshness
+    trust: Trust

@@ -1,0 +1,15 @@
+from kedge.mirror.bundle import carried_targets as carried_targets
+from kedge.mirror.bundle import default_targets as default_targets
+from kedge.mirror.bundle import from_frames as from_frames
+from kedge.mirror.bundle import make_bundle as make_bundle
+from kedge.mirror.bundle import open_bundle as open_bundle
+from kedge.mirror.bundle import read_receiver as read_receiver
+from kedge.mirror.bundle import take_in as take_in
+from kedge.mirror.bundle import to_frames as to_frames
+from kedge.mirror.folder import MirrorFolder as MirrorFolder
+from kedge.mirror.serve import LoopbackServer as LoopbackServer
+from kedge.mirror.sync import JOBS as JOBS
+from kedge.mirror.sync import Copied as Copied
+from kedge.mirror.sync import Layout as Layout
+from kedge.mirror.sync import Options as Options
+from kedge.mirror.sync import copy_repository as copy_repository

@@ -1,0 +1,9 @@
+from kedge.registries.apt.registry import APT as APT
+from kedge.registries.apt.release import suite_of as suite_of
+from kedge.registries.apt.verify import GOOD as GOOD
+from kedge.registries.apt.verify import Policy as Policy
+from kedge.registries.apt.verify import check_indexes as check_indexes
+from kedge.registries.apt.verify import check_packages as check_packages
+from kedge.registries.apt.verify import fetch_indexes as fetch_indexes
+from kedge.registries.apt.verify import verify_release as verify_release
+from kedge.registries.apt.verify import verify_served as verify_served

@@ -1,0 +1,12 @@
+from kedge.registries.go.registry import Go as Go
+from kedge.registries.go.registry import database_name as database_name
+from kedge.registries.go.registry import read_lines as read_lines
+from kedge.registries.go.sumdb import SumDatabase as SumDatabase
+from kedge.registries.go.sumdb import TreeHead as TreeHead
+from kedge.registries.go.sumdb import later as later
+from kedge.registries.go.sumdb import remembered as remembered
+from kedge.registries.go.sumfile import SumLine as SumLine
+from kedge.registries.go.sumfile import read_sums as read_sums
+from kedge.registries.go.verify import GOOD as GOOD
+from kedge.registries.go.verify import Verified as Verified
+from kedge.registries.go.verify import verify_sums as verify_sums

@@ -1,0 +1,9 @@
+from kedge.registries.hex.mixlock import NAME as NAME
+from kedge.registries.hex.mixlock import Locked as Locked
+from kedge.registries.hex.mixlock import read_lock as read_lock
+from kedge.registries.hex.registry import Hex as Hex
+from kedge.registries.hex.verify import GOOD as GOOD
+from kedge.registries.hex.verify import JOBS as JOBS
+from kedge.registries.hex.verify import Policy as Policy
+from kedge.registries.hex.verify import Settings as Settings
+from kedge.registries.hex.verify import verify_packages as verify_packages

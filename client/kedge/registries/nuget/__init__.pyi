@@ -1,0 +1,9 @@
+from kedge.registries.nuget.registry import REPOSITORY as REPOSITORY
+from kedge.registries.nuget.registry import TIMESTAMP as TIMESTAMP
+from kedge.registries.nuget.registry import Feed as Feed
+from kedge.registries.nuget.registry import NuGet as NuGet
+from kedge.registries.nuget.registry import read_feed as read_feed
+from kedge.registries.nuget.verify import GOOD as GOOD
+from kedge.registries.nuget.verify import Outcome as Outcome
+from kedge.registries.nuget.verify import find_packages as find_packages
+from kedge.registries.nuget.verify import verify_packages as verify_packages

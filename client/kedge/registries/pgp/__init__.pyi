@@ -1,0 +1,15 @@
+from kedge.registries.pgp.export import choose as choose
+from kedge.registries.pgp.packets import armor as armor
+from kedge.registries.pgp.registry import PGP as PGP
+from kedge.registries.pgp.registry import Gradle as Gradle
+from kedge.registries.pgp.registry import Keyring as Keyring
+from kedge.registries.pgp.registry import keyring_of as keyring_of
+from kedge.registries.pgp.verify import GOOD as GOOD
+from kedge.registries.pgp.verify import MAX_SIGNATURE_BYTES as MAX_SIGNATURE_BYTES
+from kedge.registries.pgp.verify import Checker as Checker
+from kedge.registries.pgp.verify import SignatureOutcome as SignatureOutcome
+from kedge.registries.pgp.verify import find_checker as find_checker
+from kedge.registries.pgp.verify import judge as judge
+from kedge.registries.pgp.verify import read_signature as read_signature
+from kedge.registries.pgp.verify import split as split
+from kedge.registries.pgp.verify import verify_file as verify_file

@@ -1,0 +1,1 @@
+from kedge_repo._cli.app import run as run
