@@ -11,7 +11,8 @@ and looks at the exit status (0, or exactly 1), at the requests, at D and at T. 
 its state, so the state lives in ``D/kedge/``, and after each run, also a refused one, the files that the state holds
 are laid out in D under their plain names, byte for byte as they were served.
 
-Nothing here decides anything: every answer is :class:`kedge.TrustClient`'s, which runs strictly sequentially, since the suite compares the log of requests.
+Nothing here decides anything: every answer is :class:`kedge.TrustClient`'s, which runs strictly sequentially, since the
+suite compares the log of requests.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What a keyholder is about to sign, in words: computed from the payloads and the verified base, from nothing else.
 
 Keys are shown by fingerprint; the name before it is what the maintainers call the key, and proves nothing. Of a key
-document the difference is shown key by key. The request code stands at the end, to be compared with the other keyholders'.
+document the difference is shown key by key. The request code stands at the end, to be compared with the other
+keyholders'.
 
 What the holders of keys can do once a request is signed: computed from the metadata alone.
 
