@@ -16,6 +16,7 @@ from kedge.registries.pgp.packets import dearmor
 from kedge.registries.registry import Severity, find_registry
 from kedge_repo.workspace.catalogue import CatalogueEntry, catalogue_entry, catalogue_names
 
+CAUGHT = datetime(2026, 8, 22, tzinfo=UTC)  # certificates in the catalogue are judged as of then
 SHIPPED = "registry.npmjs.org"
 
 
@@ -40,7 +41,7 @@ def test_a_registry_that_is_not_there_is_named() -> None:
 def test_each_entry_is_the_key_document_of_its_registry_as_clients_read_it(registry: str) -> None:
     entry, module = catalogue_entry(registry), find_registry(registry)
     assert (entry.registry, entry.target, entry.ecosystem) == (registry, module.target_path(registry), module.name)
-    keys = module.parse(entry.target_bytes, registry=registry, custom=entry.custom, now=datetime.now(UTC))
+    keys = module.parse(entry.target_bytes, registry=registry, custom=entry.custom, now=CAUGHT)
     assert keys.keys
     assert [finding for finding in module.lint(None, keys) if finding.severity is Severity.ERROR] == []
 
@@ -103,9 +104,7 @@ def test_an_entry_is_read_by_its_module_and_what_stands_beside_it_is_the_same_ke
     entry = catalogue_entry(registry)
     assert [entry.target, *(path for path, _ in entry.beside)] == targets
     module = find_registry(registry)
-    keys = module.parse(
-        entry.target_bytes, registry=registry, custom=entry.custom, now=datetime(2026, 8, 22, tzinfo=UTC)
-    )
+    keys = module.parse(entry.target_bytes, registry=registry, custom=entry.custom, now=CAUGHT)
     assert module.target_path(registry) == entry.target
     assert module.lint(None, keys) == ()
     ((_, beside),) = entry.beside
