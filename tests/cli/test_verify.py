@@ -335,9 +335,10 @@ def test_progress_is_shown_on_a_terminal_and_nowhere_else(project: Project) -> N
 def test_an_interrupt_ends_it_without_a_traceback(project: Project) -> None:
     with HostileServer(project.npm) as server:
         server.misbehave("*", hostile.silence())
-        command = ("verify", "npm", project.folder, "--registry", server.url, "--upstream", "registry.example")
-        with project.world.shell.start(*command) as process:
-            while not server.requests:
+        options = ("--registry", server.url, "--upstream", "registry.example", "--jobs", "2")
+        with project.world.shell.start("verify", "npm", project.folder, *options) as process:
+            # Both threads are at work then: of one that is still being started, Python itself prints a traceback.
+            while len(server.requests) < 2:
                 assert process.poll() is None
                 time.sleep(0.02)
             process.send_signal(signal.SIGINT)
