@@ -113,7 +113,7 @@ def test_the_wheel_holds_the_two_packages_whole_and_nothing_else(wheel: Path) ->
 
 def test_the_wheel_holds_code_types_anchors_catalogue_and_two_more_files_only(wheel: Path) -> None:
     code = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
-    others = {name for name in code if not name.endswith((".py", "/py.typed"))}
+    others = {name for name in code if not name.endswith((".py", "/__init__.pyi", "/py.typed"))}
     others -= {"kedge/transport/dictionary.txt", "kedge_repo/audit/style.css"}
     assert all(name.startswith(("kedge/_anchors/", "kedge_repo/_catalogue/")) for name in others), others
     assert not [name for name in code if "tests" in name.split("/") or name.rpartition("/")[2].startswith("test_")]

@@ -308,7 +308,7 @@ def test_an_event_that_is_damaged_while_nobody_writes_is_refused_at_once(
         reads.append(path.name)
         return read(path, **options)
 
-    monkeypatch.setattr(disk, "read", noting)
+    monkeypatch.setattr("kedge_repo.events.event.read_file", noting)
     min(opened.workspace.event_folder("first-ceremony").glob("files/*")).unlink()
     with pytest.raises(InputError, match=r"there is no such file, which event\.json names"):
         load_event(opened.workspace, "first-ceremony", opened.workspace.signed())
