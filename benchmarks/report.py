@@ -2,7 +2,9 @@
 
 ::
 
-    {"benchmark": "refresh", "rows": [...], "ratios": [...], "goals": [{"name", "value", "limit", "reached"}]}
+    {"benchmark": "refresh", "rows": [...], "ratios": {name: value}, "goals": {name: limit}}
+
+A goal bears the name of its ratio: the ratio is to be at most the goal.
 """
 
 from __future__ import annotations
@@ -73,7 +75,7 @@ def publish(benchmark: str, rows: Sequence[Row], goals: Iterable[Goal], file: Pa
     """Print a refresh, write ``file`` if one is named, and give the exit status: 1 where a goal is missed."""
     ratios = _ratios(rows)
     _print_rows(rows, ratios)
-    listed = [{"client": row.client, "cell": row.cell, "wall": ratio} for row, ratio in ratios]
+    listed = {" ".join(map(str, (row.client, *row.cell))): ratio for row, ratio in ratios}
     return finish(benchmark, [asdict(row) for row in rows], listed, list(goals), file)
 
 
@@ -84,7 +86,7 @@ def publish_imports(benchmark: str, base: str, rows: Sequence[Import], goals: It
     for row in rows:
         times = f"{row.wall_ms:8.1f}{row.min_ms:8.1f}"
         sys.stdout.write(f"{row.name:30}{times}{row.wall_ms / base_ms:7.2f}{row.modules:9}\n")
-    listed = [{"import": row.name, "wall": row.wall_ms / base_ms} for row in rows]
+    listed = {row.name: row.wall_ms / base_ms for row in rows}
     return finish(benchmark, [asdict(row) for row in rows], listed, list(goals), file)
 
 
@@ -93,11 +95,11 @@ def publish_figures(benchmark: str, figures: Mapping[str, float], goals: Iterabl
     for name, value in figures.items():
         sys.stdout.write(f"{value:12,.1f}  {name}\n")
     rows = [{"name": name, "value": value} for name, value in figures.items()]
-    return finish(benchmark, rows, [], list(goals), file)
+    return finish(benchmark, rows, {}, list(goals), file)
 
 
 def finish(
-    benchmark: str, rows: list[dict[str, Any]], ratios: list[dict[str, Any]], goals: list[Goal], file: Path | None
+    benchmark: str, rows: list[dict[str, Any]], ratios: dict[str, float], goals: list[Goal], file: Path | None
 ) -> int:
     """Print what became of ``goals``, write ``file`` if one is named, and give the exit status."""
     for goal in goals:
@@ -108,8 +110,8 @@ def finish(
             "benchmark": benchmark,
             "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
             "rows": rows,
-            "ratios": ratios,
-            "goals": [{**asdict(goal), "reached": goal.reached} for goal in goals],
+            "ratios": ratios | {goal.name: goal.value for goal in goals},
+            "goals": {goal.name: goal.limit for goal in goals},
         }
         file.write_text(json.dumps(document, indent=1) + "\n")
     return 0 if all(goal.reached for goal in goals) else 1

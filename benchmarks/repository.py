@@ -82,7 +82,7 @@ def main() -> int:
             _releases(Path(folder) / str(MILLION), rows, goals)
             _clients(Path(folder) / str(MILLION), rows, goals)
             _large_role(rows, goals)
-    return finish("repository", rows, [], goals, options.json)
+    return finish("repository", rows, {}, goals, options.json)
 
 
 def _build(folder: Path, targets: int, rows: list[dict[str, Any]], goals: list[Goal]) -> None:

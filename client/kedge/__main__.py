@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from kedge._version import __version__
+
 __all__ = ["main"]
 
 _EXTRA = ("typer", "tomlkit")
@@ -11,6 +13,9 @@ _EXTRA = ("typer", "tomlkit")
 
 def main() -> int:
     """Run the command line on this process's arguments, and return its exit status."""
+    if sys.argv[1:] == ["--version"]:  # asked by installers and scripts, before anything is loaded
+        sys.stdout.write(f"kedge {__version__}\n")
+        return 0
     try:
         from kedge._cli import run
 

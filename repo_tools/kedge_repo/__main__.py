@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from kedge._version import __version__
+
 __all__ = ["main"]
 
 _EXTRA = frozenset({"typer", "tomlkit"})
@@ -11,6 +13,9 @@ _EXTRA = frozenset({"typer", "tomlkit"})
 
 def main() -> int:
     """Run ``kedge-repo`` with this process's arguments; the result is the exit code."""
+    if sys.argv[1:] == ["--version"]:  # asked by installers and scripts, before anything is loaded
+        sys.stdout.write(f"kedge-repo {__version__}\n")
+        return 0
     try:
         from kedge_repo._cli import run
     except ModuleNotFoundError as missing:

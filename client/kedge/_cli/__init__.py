@@ -9,5 +9,6 @@ __all__, __getattr__, __dir__ = door(
     __name__,
     {
         "app": ["run"],
+        "plugins": ["PLAIN", "Verb", "group_of", "help_of_group"],
     },
 )

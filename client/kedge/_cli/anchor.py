@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -28,8 +27,6 @@ from kedge.documents import format_time
 from kedge.errors import InputError, VerificationError
 from kedge.files import config_folder, state_folder
 from kedge.transport import Mirror, open_mirrors
-
-HELP = "The initial roots."
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The anchor's name.")]
 
@@ -169,15 +166,6 @@ def reset_time(
     held = forget_time(Store(state_folder() / anchor.name))
     was = format_time(held) if held is not None else "not set"
     sys.stderr.write(f"kedge: the time floor of {name} is forgotten; it was {was}\n")
-
-
-COMMANDS: dict[str, Callable[..., None]] = {
-    "add": add,
-    "list": list_anchors,
-    "show": show,
-    "remove": remove,
-    "reset-time": reset_time,
-}
 
 
 def _print(found: list[Anchor], *, json: bool) -> None:

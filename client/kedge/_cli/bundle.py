@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -201,8 +201,6 @@ def _codes(frames: Sequence[str]) -> list[Any]:
     return [segno.make(frame, error="m", boost_error=False, micro=False) for frame in frames]
 
 
-HELP = "One file that carries trust across an air gap."
-
 MAX_TEXT = 20_000_000
 
 BundleFile = Annotated[Path, typer.Argument(metavar="FILE", help=f"A bundle: a file *{BUNDLE_SUFFIX}.")]
@@ -310,15 +308,6 @@ def from_qr_text(
     manifest = read_manifest(data, file=str(file))
     replace_file(file, data)
     _print(Report(file=file, file_bytes=len(data), manifest=manifest, standing=Standing.READ), json=json)
-
-
-COMMANDS: dict[str, Callable[..., None]] = {
-    "create": create,
-    "inspect": inspect,
-    "verify": verify,
-    "apply": apply,
-    "from-qr-text": from_qr_text,
-}
 
 
 def _draw(qr: str, data: bytes) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 from kedge._cli.options import Json
 from kedge._cli.output import Screen, answer, answer_json
 from kedge.client import SETTINGS_FILE, Setting, read_settings
 from kedge.files import config_folder, state_folder
-
-HELP = "What the commands go by."
 
 
 def show(json: Json = False) -> None:
@@ -28,9 +25,6 @@ def show(json: Json = False) -> None:
     screen = Screen.of_stdout()
     rows = [(name, f"{_shown(each.value)} (from: {each.origin})") for name, each in found.items()]
     answer([*screen.heading(str(config_folder() / SETTINGS_FILE)), *screen.rows(rows)])
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"show": show}
 
 
 def settings_by_name() -> dict[str, Setting[object]]:

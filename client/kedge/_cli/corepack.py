@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,8 +26,6 @@ from kedge.registries.npm import (
     set_package_manager,
 )
 from kedge.tuf import Trust
-
-HELP = "Corepack with verified keys."
 
 Upstreams = Annotated[
     list[str] | None,
@@ -137,9 +134,6 @@ def pin(
     for note in made.notes:
         sys.stderr.write(f"kedge: note: {visible(note)}\n")
     answer([made.reference])
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"env": env, "exec": exec_, "pin": pin}
 
 
 def _read(manifest: Path) -> tuple[Path, bytes]:

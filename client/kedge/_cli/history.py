@@ -7,7 +7,7 @@ The history in words, and as ``kedge.history/1``, ``kedge.history-diff/1`` and `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -332,13 +332,6 @@ def _time(moment: datetime | None) -> str | None:
     return format_time(moment) if moment is not None else None
 
 
-HELP = """Which keys were trusted on a day, since when, by which metadata version, and who signed it.
-
-Without a command it lists every moment that it knows, or answers for the day of --at. What it knows comes from a state
-with keep_history, or from places that --from names: a folder of bundles, or a copy that kedge mirror sync made. All of
-it is verified from the anchor.
-"""
-
 Places = Annotated[
     list[str] | None,
     typer.Option(
@@ -373,7 +366,11 @@ def history(
     anchor: AnchorName = None,
     json: Json = False,
 ) -> None:
-    """List the moments that are known, or say which keys were trusted at a time.
+    """Which keys were trusted on a day, since when, by which metadata version, and who signed it.
+
+    Without a command it lists every moment that it knows, or answers for the day of --at. What it knows comes from a
+    state with keep_history, or from places that --from names: a folder of bundles, or a copy that kedge mirror sync
+    made. All of it is verified from the anchor.
 
     With --from-log all entries of the repository's log are read, and must make the root hash that the log and its
     witnesses signed. Exit 5 where the log contradicts itself.
@@ -426,9 +423,6 @@ def keys(
         answer_json(windows_document(chosen.name, registry, found))
     else:
         answer(windows_lines(Screen.of_stdout(), registry, found))
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"diff": diff, "keys": keys}
 
 
 def _from_log(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -25,8 +24,6 @@ from kedge.errors import InputError
 from kedge.files import config_folder
 from kedge.registries import KeySet, find_registry
 from kedge.tuf import Trust
-
-HELP = "Registries' keys."
 
 
 @takes_mirrors
@@ -88,9 +85,6 @@ def list_keys(
     else:
         screen = Screen.of_stdout()
         answer(line for keys, trust in answers for line in key_list_lines(screen, keys, trust))
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"list": list_keys, "show": show}
 
 
 def speaking_anchor(registry: str, name: str | None) -> Anchor:

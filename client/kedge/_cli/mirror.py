@@ -20,8 +20,6 @@ from kedge.registries import find_registry
 from kedge.transport import open_mirror
 from kedge.tuf import Listed, Trust
 
-HELP = "Verified copies of repositories."
-
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the copy.")]
 Port = Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="The port; 0 is any that is free.")]
 
@@ -100,9 +98,6 @@ def serve(folder: Folder, port: Port = 0) -> None:
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder", hint="kedge mirror sync makes one")
     _serve(folder, port)
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"sync": sync_mirror, "serve": serve}
 
 
 def _sync(folder: Path, anchor: Anchor, options: Options) -> tuple[Copied, Trust]:

@@ -10,6 +10,7 @@ from typing import Annotated, TypeAlias
 import typer
 from securesystemslib.signer import Signer
 
+from kedge._cli import PLAIN
 from kedge.documents import format_time
 from kedge.errors import InputError
 from kedge_repo._cli.options import (
@@ -39,7 +40,9 @@ from kedge_repo.bins import (
 )
 from kedge_repo.workspace import Content, Workspace, digest, read_file
 
-app = typer.Typer(help="The targets in a role's hash bins: import, folder, add, remove, show.", no_args_is_help=True)
+app = typer.Typer(
+    **PLAIN, help="The targets in a role's hash bins: import, folder, add, remove, show.", no_args_is_help=True
+)
 
 Role: TypeAlias = Annotated[str, typer.Argument(metavar="ROLE", help="The role that delegates to the bins.")]
 Replace: TypeAlias = Annotated[bool, typer.Option("--replace", help="These are all: remove every other target.")]

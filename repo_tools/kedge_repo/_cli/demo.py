@@ -9,14 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from kedge.errors import ExitCode, InputError
-from kedge_repo.demo import Act, Line, Report, tell
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from kedge_repo.demo import Act, Line, Report
 
 
 def demo(
@@ -25,11 +28,13 @@ def demo(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
-    """Play the main job through on this machine: a ceremony, a verified key, a rotation, and mirrors that lie.
+    """Run an end-to-end demo on this machine.
 
-    Makes fresh keys in a temporary folder, talks to this machine's loopback only, and ends with exit code 0 only if
-    every line came out as promised.
+    A ceremony, a verified key, a rotation, and mirrors that lie: it makes fresh keys in a temporary folder, talks to
+    this machine's loopback only, and ends with exit code 0 only if every check passed.
     """
+    from kedge_repo.demo import tell  # kedge --help lists this command without loading what it runs
+
     screen = None if as_json else _Screen()
     with _folder(keep) as folder:
         report = tell(folder, now=datetime.now(UTC), keep=keep is not None, watch=screen.show if screen else None)
@@ -56,6 +61,10 @@ class _Screen:
     """Prints the story line by line, as it happens, in whatever width there is."""
 
     def __init__(self) -> None:
+        from rich.console import Console
+        from rich.text import Text
+
+        self._text = Text
         self._console = Console(highlight=False, soft_wrap=False)
         plain = "✓✗" if _can_print("✓✗", self._console) else "+!"
         self._marks = {True: Text(plain[0], style="bold green"), False: Text(plain[1], style="bold red")}
@@ -67,10 +76,10 @@ class _Screen:
         if act is not self._act:
             self._act, self._acts = act, self._acts + 1
             self._console.print()
-            self._print(Text(f"{self._acts}. {act.title}", style="bold"), indent=0)
-        self._print(Text(line.promise), indent=4, mark=self._marks[line.kept])
+            self._print(self._text(f"{self._acts}. {act.title}", style="bold"), indent=0)
+        self._print(self._text(line.promise), indent=4, mark=self._marks[line.kept])
         for said in line.said:
-            self._print(Text(said, style="dim"), indent=6)
+            self._print(self._text(said, style="dim"), indent=6)
 
     def end(self, report: Report) -> None:
         """Print the sum, and what to do next."""
@@ -78,17 +87,23 @@ class _Screen:
         kept = sum(line.kept for line in lines)
         style = "bold green" if report.kept else "bold red"
         self._console.print()
-        self._print(Text(f"{kept} of {len(lines)} lines came out as promised", style=style), indent=0)
+        self._print(self._text(f"{kept} of {len(lines)} lines came out as promised", style=style), indent=0)
         if report.repository is not None:
-            self._print(Text(f"the repository is in {report.repository}"), indent=0)
-        self._print(Text("next: kedge keys show registry.npmjs.org, or kedge-repo init -h", style="dim"), indent=0)
+            self._print(self._text(f"the repository is in {report.repository}"), indent=0)
+        self._print(
+            self._text("next: kedge keys show registry.npmjs.org, or kedge-repo init -h", style="dim"), indent=0
+        )
 
     def _print(self, text: Text, *, indent: int, mark: Text | None = None) -> None:
         width = max(24, self._console.width)
         lines = text.wrap(self._console, width - indent, tab_size=4)
         for index, line in enumerate(lines):
             line.rstrip()
-            lead = Text("  ") + mark + Text(" ") if mark is not None and index == 0 else Text(" " * indent)
+            lead = (
+                self._text("  ") + mark + self._text(" ")
+                if mark is not None and index == 0
+                else self._text(" " * indent)
+            )
             self._console.print(lead + line, soft_wrap=True)
 
 

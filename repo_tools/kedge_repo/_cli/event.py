@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from kedge._cli import PLAIN
 from kedge.documents import blame_user, format_time
 from kedge.errors import InputError
 from kedge_repo._cli.lint import AcceptFindings, require_lint
@@ -39,7 +40,9 @@ from kedge_repo.events import (
 from kedge_repo.signing import Response, request_changes, request_code, review_request, review_table
 from kedge_repo.workspace import read_file, replace_file
 
-app = typer.Typer(help="Signing events: new, status, review, export, import, merge, cancel.", no_args_is_help=True)
+app = typer.Typer(
+    **PLAIN, help="Signing events: new, status, review, export, import, merge, cancel.", no_args_is_help=True
+)
 
 
 @app.command("new")

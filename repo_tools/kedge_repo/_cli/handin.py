@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from kedge._cli import PLAIN
 from kedge.documents import blame_user, load_json
 from kedge.errors import ExitCode, InputError, KedgeError
 from kedge_repo._cli.lint import AcceptFindings, require_lint
@@ -40,7 +41,7 @@ from kedge_repo.signing import (
 )
 from kedge_repo.workspace import Workspace, read_file, replace_file
 
-app = typer.Typer(help="Hand in a delegated role's next version: new, pack, take.", no_args_is_help=True)
+app = typer.Typer(**PLAIN, help="Hand in a delegated role's next version: new, pack, take.", no_args_is_help=True)
 
 
 @app.command("new")

@@ -7,6 +7,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from kedge._cli import PLAIN
 from kedge.errors import InputError
 from kedge_repo._cli.options import (
     AllowUnencrypted,
@@ -41,7 +42,7 @@ from kedge_repo.events import (
 from kedge_repo.signing import Algorithm, ask_passphrase, asked_twice, new_key, open_signer
 from kedge_repo.workspace import to_pem
 
-app = typer.Typer(help="List, make, show, add, rotate and revoke keys.", no_args_is_help=True)
+app = typer.Typer(**PLAIN, help="List, make, show, add, rotate and revoke keys.", no_args_is_help=True)
 
 RegistryName: TypeAlias = Annotated[
     str | None,

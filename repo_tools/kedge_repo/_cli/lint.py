@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from kedge._cli import PLAIN
 from kedge.errors import ExitCode, InputError
 from kedge.registries import Finding, Severity, find_registry
 from kedge_repo._cli.options import (
@@ -41,7 +42,7 @@ from kedge_repo.signing import (
 )
 from kedge_repo.workspace import Policy, RolePolicy, Workspace, find_key_document, read_file, replace_file
 
-app = typer.Typer(help="Say what would go wrong with key documents, before anybody signs them.")
+app = typer.Typer(**PLAIN, help="Say what would go wrong with key documents, before anybody signs them.")
 
 AcceptFindings = Annotated[
     bool,
@@ -143,6 +144,7 @@ def _lines(findings: Iterable[Finding]) -> list[str]:
     return lines
 
 
+@app.command("policy")
 def policy(
     propose_: Annotated[
         bool, typer.Option("--propose", help="Say which keys and threshold of root would guarantee both kinds.")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from kedge._cli import PLAIN
 from kedge.documents import DocumentError
 from kedge.errors import InputError
 from kedge.tlog import LogPolicy, VerifierKey
@@ -14,7 +15,7 @@ from kedge_repo.publish import verifier_key
 from kedge_repo.workspace import Workspace
 
 app = typer.Typer(
-    help="The log of every root, targets role and key event, which witnesses watch.", no_args_is_help=True
+    **PLAIN, help="The log of every root, targets role and key event, which witnesses watch.", no_args_is_help=True
 )
 
 

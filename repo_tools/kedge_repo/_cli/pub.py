@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from kedge._cli import PLAIN
 from kedge.errors import ExitCode, InputError
 from kedge.registries.pub import Pub
 from kedge_repo._cli.options import (
@@ -38,7 +39,7 @@ from kedge_repo.workspace import Content, Workspace, read_file
 
 MAX_NAMES_BYTES = 16_000_000
 
-app = typer.Typer(help="Signed listings of a pub registry (Dart, Flutter).", no_args_is_help=True)
+app = typer.Typer(**PLAIN, help="Signed listings of a pub registry (Dart, Flutter).", no_args_is_help=True)
 
 
 @app.callback()

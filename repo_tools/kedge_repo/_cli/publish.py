@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 from typer.core import TyperGroup
 
+from kedge._cli import PLAIN
 from kedge.errors import ExitCode
 from kedge_repo._cli.lint import AcceptFindings, require_guarantees, require_lint
 from kedge_repo._cli.options import (
@@ -56,7 +57,9 @@ class _OrTo(TyperGroup):
 MAX_SHOWN = 20
 
 app = typer.Typer(
-    cls=_OrTo, help="Publish to a folder or an object store: publish [DIR|URL]; verify, adopt, prune what is there."
+    **PLAIN,
+    cls=_OrTo,
+    help="Publish to a folder or an object store: publish [DIR|URL]; verify, adopt, prune what is there.",
 )
 
 Place: TypeAlias = Annotated[

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
+from kedge._cli import PLAIN
 from kedge.errors import InputError
 from kedge_repo._cli.options import DropSignatures, EventName, OnTop, Reason, WorkspaceFolder, change
 from kedge_repo.bins import bit_length_for
 from kedge_repo.events import DELEGATION_EXPIRY, Plan, View, plan_delegation, plan_renewal, plan_role
 from kedge_repo.workspace import BinsPolicy, Content, DelegationPolicy
 
-app = typer.Typer(help="Set the threshold and the periods of a role.", no_args_is_help=True)
+app = typer.Typer(**PLAIN, help="Set the threshold and the periods of a role.", no_args_is_help=True)
 
 
 @app.command("set")

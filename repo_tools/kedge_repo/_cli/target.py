@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
+from kedge._cli import PLAIN
 from kedge.documents import Fields, blame_user, load_json
 from kedge_repo._cli.options import DropSignatures, EventName, Reason, WorkspaceFolder, change
 from kedge_repo.events import add_target, remove_target
 from kedge_repo.workspace import read_file
 
-app = typer.Typer(help="Add, replace and remove targets.", no_args_is_help=True)
+app = typer.Typer(**PLAIN, help="Add, replace and remove targets.", no_args_is_help=True)
 
 
 @app.command("add")

@@ -18,10 +18,6 @@ from kedge._cli.output import Screen, Tone, answer, answer_json, say_warnings, t
 from kedge.registries import Checked, Checklist, KeySet
 from kedge.tuf import Trust
 
-GROUP = "kedge.verifiers"
-HELP = "Hold packages against registries' signatures."
-
-
 Row = tuple[str, str] | tuple[str, str, Tone]
 
 MAX_LISTED = 40
