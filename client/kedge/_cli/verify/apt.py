@@ -21,6 +21,7 @@ from kedge.registries.apt import (
     check_indexes,
     check_packages,
     fetch_indexes,
+    not_needed,
     suite_of,
     verify_release,
     verify_served,
@@ -101,7 +102,10 @@ def apt(
                 else:
                     given.append(found)
     indexes, told = check_indexes(verified.release, given)
-    checks += [*told, *check_packages(indexes, packages or [])]
+    found_packages = check_packages(indexes, packages or [])
+    if not component and packages and not any(check.is_fault for check in found_packages):
+        checks = [not_needed(check) for check in checks]
+    checks += [*told, *found_packages]
     result = Checklist(
         kind="apt",
         subject=release,

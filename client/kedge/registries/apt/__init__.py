@@ -13,6 +13,7 @@ __all__, __getattr__, __dir__ = door(
             "check_indexes",
             "check_packages",
             "fetch_indexes",
+            "not_needed",
             "verify_release",
             "verify_served",
         ],

@@ -5,5 +5,6 @@ from kedge.registries.apt.verify import Policy as Policy
 from kedge.registries.apt.verify import check_indexes as check_indexes
 from kedge.registries.apt.verify import check_packages as check_packages
 from kedge.registries.apt.verify import fetch_indexes as fetch_indexes
+from kedge.registries.apt.verify import not_needed as not_needed
 from kedge.registries.apt.verify import verify_release as verify_release
 from kedge.registries.apt.verify import verify_served as verify_served

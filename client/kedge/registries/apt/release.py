@@ -17,6 +17,7 @@ Release file there can be named as well, and its suite is read off its name.
 
 from __future__ import annotations
 
+import hashlib
 import lzma
 import re
 import zlib
@@ -26,12 +27,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kedge.documents import DocumentError
-from kedge.errors import InputError
+from kedge.errors import InputError, StoreError
 from kedge.registries import Served
 from kedge.registries.pgp import MAX_SIGNATURE_BYTES
 
 _FIELD = re.compile(r"([!-9;-~]+):[ \t]*(.*)")
-_ENTRY = re.compile(r"([0-9a-f]{64})[ \t]+([0-9]{1,15})[ \t]+(\S+)", re.ASCII)
+# As apt reads them: of the digests that a Release lists, these two hold; the stronger one is what is compared.
+_DIGESTS = {"SHA512": 128, "SHA256": 64}
+_ENTRY = re.compile(r"([0-9a-f]{64}|[0-9a-f]{128})[ \t]+([0-9]{1,15})[ \t]+(\S+)", re.ASCII)
 _DATE = re.compile(
     r"(?:[A-Z][a-z]{2}, )?(\d{1,2}) ([A-Z][a-z]{2}) (\d{4}) (\d{1,2}):(\d\d):(\d\d) (?:UTC|GMT|Z|\+0000)", re.ASCII
 )
@@ -45,12 +48,20 @@ class Listed:
 
     path: str
     size: int
-    sha256: str
+    digests: Mapping[str, str]
+    """By algorithm, the strongest first: ``SHA512``, ``SHA256``."""
+
+    def holds(self, data: bytes) -> bool:
+        """Whether these are its bytes: the size, and every digest that is listed."""
+        return len(data) == self.size and all(digest_of(data, name) == value for name, value in self.digests.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """The signed facts."""
+    """The signed facts. ``components`` are without what stands before them (``updates/main``), as apt takes them.
+
+    A flat repository names neither suite nor codename; then both are empty.
+    """
 
     date: datetime
     valid_until: datetime | None
@@ -72,23 +83,20 @@ class Release:
         if len(text) > MAX_BYTES:
             raise DocumentError("", f"is longer than {MAX_BYTES >> 20} MiB")
         fields = paragraph(text)
-        suite, codename = fields.get("suite", ""), fields.get("codename", "")
         if "date" not in fields:
             raise DocumentError("Date", "is missing: a Release without a date cannot be told from an old one")
-        if not suite and not codename:
-            raise DocumentError("", "names neither Suite nor Codename")
-        if "sha256" not in fields:
+        if not {"sha256", "sha512"} & fields.keys():
             raise DocumentError("SHA256", "is missing: no file is listed by a digest that holds")
         return cls(
             date=_time("Date", fields["date"]),
             valid_until=_time("Valid-Until", fields["valid-until"]) if "valid-until" in fields else None,
             origin=fields.get("origin", ""),
             label=fields.get("label", ""),
-            suite=suite,
-            codename=codename,
-            components=tuple(fields.get("components", "").split()),
+            suite=fields.get("suite", ""),
+            codename=fields.get("codename", ""),
+            components=tuple(part.rpartition("/")[2] for part in fields.get("components", "").split()),
             by_hash=fields.get("acquire-by-hash", "").lower() == "yes",
-            files=_files(fields["sha256"]),
+            files=_files(fields),
         )
 
     @property
@@ -140,33 +148,46 @@ def _time(name: str, text: str) -> datetime:
         raise DocumentError(name, f"is no date that there is: {text[:60]!r}") from error
 
 
-def _files(text: str) -> dict[str, Listed]:
-    files: dict[str, Listed] = {}
-    for line in filter(None, map(str.strip, text.split("\n"))):
-        match = _ENTRY.fullmatch(line)
-        if match is None:
-            raise DocumentError("SHA256", f"holds {line[:80]!r}, expected a digest, a size and a path")
-        listed = Listed(path=match[3], size=int(match[2]), sha256=match[1])
-        if files.setdefault(listed.path, listed) != listed:
-            raise DocumentError("SHA256", f"lists {listed.path[:200]} with two contents")
-    return files
+def digest_of(data: bytes, name: str) -> str:
+    """The digest of ``data`` by ``SHA512`` or ``SHA256``, as a Release writes it."""
+    return hashlib.new(name.lower(), data).hexdigest()
+
+
+def _files(fields: Mapping[str, str]) -> dict[str, Listed]:
+    found: dict[str, tuple[int, dict[str, str]]] = {}
+    for name, digits in _DIGESTS.items():
+        for line in filter(None, map(str.strip, fields.get(name.lower(), "").split("\n"))):
+            match = _ENTRY.fullmatch(line)
+            if match is None or len(match[1]) != digits:
+                raise DocumentError(name, f"holds {line[:80]!r}, expected a digest, a size and a path")
+            size, digests = found.setdefault(match[3], (int(match[2]), {}))
+            if size != int(match[2]) or digests.setdefault(name, match[1]) != match[1]:
+                raise DocumentError(name, f"lists {match[3][:200]} with two contents")
+    return {path: Listed(path=path, size=size, digests=digests) for path, (size, digests) in found.items()}
 
 
 MAX_INDEX_BYTES = 1 << 30
 _CHUNK = 1 << 20
-_GZIP, _XZ = b"\x1f\x8b", b"\xfd7zXZ\x00"
+_MAX_WINDOW_BYTES = 128 << 20
+_ZSTD_STEP = 1 << 9
+_GZIP, _XZ, _LZ4, _ZSTD = b"\x1f\x8b", b"\xfd7zXZ\x00", b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd"
 
 
 def unpack(data: bytes, *, max_bytes: int = MAX_INDEX_BYTES) -> bytes:
-    """Unpack gzip and xz, by their first bytes; anything else is given back as it is.
+    """Unpack gzip, xz, lz4 and zstd, by their first bytes; anything else is given back as it is.
 
     Raises:
         DocumentError: it is damaged, goes on after its end, or comes out longer than ``max_bytes``.
+        StoreError: lz4 or zstd, and the extra ``apt`` that reads them is not installed.
     """
     if data.startswith(_GZIP):
         chunks = _inflate(data)
     elif data.startswith(_XZ):
         chunks = _unxz(data)
+    elif data.startswith(_LZ4):
+        chunks = _unlz4(data)
+    elif data.startswith(_ZSTD):
+        chunks = _unzstd(data)
     else:
         chunks = iter((data,))
     out: list[bytes] = []
@@ -212,6 +233,53 @@ def _unxz(data: bytes) -> Iterator[bytes]:
         packed = unpacker.unused_data
 
 
+def _unlz4(data: bytes) -> Iterator[bytes]:
+    try:
+        from lz4.frame import LZ4FrameDecompressor
+    except ModuleNotFoundError as error:
+        raise _needs_extra("lz4") from error
+    packed = data
+    while packed:
+        unpacker = LZ4FrameDecompressor()
+        given = packed
+        while not unpacker.eof:
+            try:
+                chunk = unpacker.decompress(given, max_length=_CHUNK)
+            except RuntimeError as error:
+                raise DocumentError("", f"is damaged lz4: {str(error).lower()}") from error
+            given = b""
+            if not chunk and unpacker.needs_input and not unpacker.eof:
+                raise DocumentError("", "is lz4 that was cut short")
+            yield chunk
+        packed = unpacker.unused_data or b""
+
+
+def _unzstd(data: bytes) -> Iterator[bytes]:
+    try:
+        import zstandard
+    except ModuleNotFoundError as error:
+        raise _needs_extra("zstd") from error
+    packed = data
+    while packed:
+        unpacker = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES).decompressobj()
+        position = 0
+        while not unpacker.eof:
+            # A block of zstd comes out as at most 128 KiB; so little goes in at a time that at most 16 MiB come out.
+            given = packed[position : position + _ZSTD_STEP]
+            if not given:
+                raise DocumentError("", "is zstd that was cut short")
+            try:
+                yield unpacker.decompress(given)
+            except zstandard.ZstdError as error:
+                raise DocumentError("", f"is damaged zstd: {str(error).lower()}") from error
+            position += len(given)
+        packed = unpacker.unused_data + packed[position:]
+
+
+def _needs_extra(form: str) -> StoreError:
+    return StoreError(f"a {form} index needs the extra apt", hint="install kedge with the extra apt")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stanza:
     """One package of an index: what it is called, and which bytes it is."""
@@ -221,7 +289,7 @@ class Stanza:
     architecture: str
     filename: str
     size: int
-    sha256: str
+    digests: Mapping[str, str]
 
 
 class Index:
@@ -232,13 +300,17 @@ class Index:
         self.name = name
         self._text = b"\n\n" + text.strip(b"\n") + b"\n\n"
 
-    def by_digest(self, sha256: str) -> Stanza | None:
-        """The package of these bytes, or None.
+    def by_digest(self, digests: Mapping[str, str]) -> Stanza | None:
+        """The package of the bytes that have these digests, or None: every digest that it states must be theirs.
 
         Raises:
-            DocumentError: the stanza that names the digest is none.
+            DocumentError: the stanza that names a digest is none.
         """
-        return self._find(b"\nSHA256: ", f" {sha256}\n".encode())
+        for name, value in digests.items():
+            found = self._find(f"\n{name}: ".encode(), f" {value}\n".encode())
+            if found is not None and all(digests.get(each) == stated for each, stated in found.digests.items()):
+                return found
+        return None
 
     def by_file(self, name: str) -> Stanza | None:
         """The package whose file has this name, in whatever folder of the pool, or None.
@@ -261,9 +333,12 @@ class Index:
 
     def _read(self, text: bytes) -> Stanza:
         fields = paragraph(text)
-        for name in ("Package", "Version", "Architecture", "Filename", "Size", "SHA256"):
+        for name in ("Package", "Version", "Architecture", "Filename", "Size"):
             if not fields.get(name.lower()):
                 raise DocumentError(self.name, f"holds a package without {name}")
+        digests = {name: fields[name.lower()] for name in _DIGESTS if fields.get(name.lower())}
+        if not digests:
+            raise DocumentError(self.name, "holds a package without SHA256 or SHA512")
         size = fields["size"]
         if not (size.isascii() and size.isdecimal() and len(size) <= 15):
             raise DocumentError(self.name, f"holds a package of the size {size[:40]!r}")
@@ -273,7 +348,7 @@ class Index:
             architecture=fields["architecture"],
             filename=fields["filename"],
             size=int(size),
-            sha256=fields["sha256"],
+            digests=digests,
         )
 
 

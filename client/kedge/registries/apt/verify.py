@@ -78,13 +78,22 @@ class Aged:
 
 
 def subject_of(registry: str, release: Release) -> str:
-    """Of what a Release is the newest: the repository by its key document, and what it calls itself for good.
+    """Of what a Release is the newest: the archive by its key document, and what it calls itself for good.
 
     The suite is left out where there is a codename: stable becomes oldstable, and stays the same repository.
     """
     return " ".join(
         part or "-" for part in (registry, release.origin, release.label, release.codename or release.suite)
     )
+
+
+def is_newer(seen: Mapping[str, Any] | None, release: Release) -> bool:
+    """Whether a Release that was seen before is newer than this one.
+
+    Raises:
+        DocumentError: what was seen cannot be read.
+    """
+    return seen is not None and _seen(seen)[0] > release.date
 
 
 def remembered(release: Release, sha256: str, seen: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -151,7 +160,7 @@ MAX_INDEX_FILE_BYTES = 512 << 20
 # What is validly signed is the newest that there is, also where it is too old: an older one is a replay all the more.
 _REMEMBERED = frozenset({Outcome.VERIFIED, Outcome.EXPIRED, Outcome.STALE})
 _INDEX = re.compile(r"(?:.*/)?Packages(?:\.[a-z0-9]+)?")
-_FORMS = (".xz", ".gz", "")
+_FORMS = (".xz", ".zst", ".gz", ".lz4", "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,13 +217,19 @@ def verify_release(
     except DocumentError as error:
         return Verified(check=told(Outcome.MALFORMED, str(error)), release=None)
     digest = hashlib.sha256(text).hexdigest()
-    subject = subject_of(keys.registry, release)
+    # An archive may publish several repositories under one name and one key, each at an address of its own: an older
+    # Release is a replay at the same address, and worth a note at another.
+    subject = archive = subject_of(keys.registry, release)
     try:
-        seen = memory.recall(subject)
-        aged = judge_age(release, digest, seen, policy, now=now)
+        newer_elsewhere = is_newer(memory.recall(archive), release)
+        subject = f"{archive} {signed.name.rpartition('/')[0]}"
+        aged = judge_age(release, digest, memory.recall(subject), policy, now=now)
         notes = (*judged.notes, *aged.notes)
+        if newer_elsewhere and aged.outcome is not Outcome.ROLLED_BACK:
+            notes += ("another address of this archive served a newer Release",)
         if aged.outcome in _REMEMBERED:
             notes += _remember(memory, subject, release, digest, policy)
+            notes += _remember(memory, archive, release, digest, policy)
     except DocumentError as error:
         raise StoreError(f"{memory.path(subject)}: what was seen before is damaged: {error}") from error
     return Verified(check=told(aged.outcome, f"{aged.detail}; by key {judged.key}", judged.key, notes), release=release)
@@ -249,9 +264,9 @@ def fetch_indexes(
 
 
 def _stems(release: Release, components: Sequence[str], architectures: Sequence[str]) -> list[str]:
-    if any(name in release.files for name in ("Packages", "Packages.gz", "Packages.xz")):
+    if any(f"Packages{form}" in release.files for form in _FORMS):
         return ["Packages"]  # a flat repository
-    wanted = components or release.components
+    wanted = [part.rpartition("/")[2] for part in components] or release.components
     return [f"{part}/binary-{architecture}/Packages" for part in wanted for architecture in architectures]
 
 
@@ -272,36 +287,47 @@ def _fetch(served: Served, listed: Sequence[Listed], *, by_hash: bool) -> tuple[
 
 def _paths(listed: Listed, *, by_hash: bool) -> list[str]:
     folder = listed.path.rpartition("/")[0]
-    return [f"{folder}/by-hash/SHA256/{listed.sha256}", listed.path] if by_hash else [listed.path]
+    hashed = [f"{folder}/by-hash/{name}/{value}".lstrip("/") for name, value in listed.digests.items()]
+    return [*hashed, listed.path] if by_hash else [listed.path]
 
 
 def check_indexes(release: Release | None, given: Sequence[tuple[str, bytes]]) -> tuple[list[Index], list[Checked]]:
     """Hold index files against the Release, by their bytes and not their names; give those that hold."""
     listing = release.files.values() if release is not None else ()
-    by_digest = {listed.sha256: listed for listed in listing if _INDEX.fullmatch(listed.path)}
+    by_size: dict[int, list[Listed]] = {}
+    for listed in listing:
+        if _INDEX.fullmatch(listed.path):
+            by_size.setdefault(listed.size, []).append(listed)
     indexes: list[Index] = []
     checks: list[Checked] = []
     for name, data in given:
         if release is None:
             checks.append(_index(name, Outcome.UNCHECKED, "the Release that it would be held against is not verified"))
             continue
-        listed = by_digest.get(hashlib.sha256(data).hexdigest())
-        if listed is None or listed.size != len(data):
+        found = next((each for each in by_size.get(len(data), ()) if each.holds(data)), None)
+        if found is None:
             detail = "its bytes are in no entry of the Release: it is of another Release, or was changed"
             checks.append(_index(name, Outcome.DIGEST_MISMATCH, detail))
             continue
         try:
-            indexes.append(Index(listed.path, unpack(data)))
+            indexes.append(Index(found.path, unpack(data)))
         except DocumentError as error:
             checks.append(_index(name, Outcome.MALFORMED, str(error)))
             continue
-        checks.append(_index(name, Outcome.VERIFIED, f"is {listed.path} of the Release"))
+        checks.append(_index(name, Outcome.VERIFIED, f"is {found.path} of the Release"))
     return indexes, checks
 
 
 def _index(name: str, outcome: Outcome, detail: str) -> Checked:
     fault = outcome is not Outcome.VERIFIED
     return Checked(name=name, outcome=outcome, is_fault=fault, detail=detail, facts={"what": "index"})
+
+
+def not_needed(check: Checked) -> Checked:
+    """An index that a mirror does not have is no failure where every package was found in another one."""
+    if check.facts.get("what") == "index" and check.outcome is Outcome.MISSING:
+        return replace(check, is_fault=False, detail=f"{check.detail}; no package here needs it")
+    return check
 
 
 def check_packages(indexes: Sequence[Index], files: Sequence[Path]) -> list[Checked]:
@@ -317,9 +343,9 @@ def _check_package(indexes: Sequence[Index], file: Path) -> Checked:
     told = Checked(name=str(file), outcome=Outcome.UNCHECKED, is_fault=True, facts={"what": "package"})
     if not indexes:
         return replace(told, detail="no index is verified that it could be held against")
-    digest, size = _digest(file)
+    digests, size = _digests(file)
     try:
-        found = _first(index.by_digest(digest) for index in indexes)
+        found = _first(index.by_digest(digests) for index in indexes)
         if found is not None and found.size == size:
             detail = f"is {found.package} {found.version} {found.architecture}"
             return replace(told, outcome=Outcome.VERIFIED, is_fault=False, detail=detail)
@@ -328,7 +354,8 @@ def _check_package(indexes: Sequence[Index], file: Path) -> Checked:
         return replace(told, outcome=Outcome.MALFORMED, detail=str(error))
     if other is None:
         return replace(told, outcome=Outcome.NOT_LISTED, detail="no verified index lists its bytes or its name")
-    detail = f"{other.package} {other.version} is listed with sha256 {other.sha256}, and the file's is {digest}"
+    name, listed = next(iter(other.digests.items()))
+    detail = f"{other.package} {other.version} is listed with {name} {listed}, and the file's is {digests[name]}"
     return replace(told, outcome=Outcome.DIGEST_MISMATCH, detail=detail)
 
 
@@ -341,11 +368,14 @@ def _plain_name(file: Path) -> str:
     return re.sub(r"_\d+:", "_", unquote(file.name), count=1)
 
 
-def _digest(file: Path) -> tuple[str, int]:
+def _digests(file: Path) -> tuple[dict[str, str], int]:
     try:
         with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            return digest, stream.tell()
+            found = {}
+            for name in ("SHA512", "SHA256"):
+                stream.seek(0)
+                found[name] = hashlib.file_digest(stream, name.lower()).hexdigest()
+            return found, stream.tell()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{file}: cannot be read: {reason.lower()}") from error

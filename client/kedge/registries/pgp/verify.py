@@ -76,8 +76,8 @@ def split(data: bytes) -> ClearSigned:
     if lines[0] != BEGIN:
         where = "stands before the header of a signed text" if BEGIN in lines else "is no header of a signed text"
         raise DocumentError("line 1", f"{where} ({BEGIN.decode()})")
-    if lines.pop() != b"":
-        raise DocumentError(f"line {len(lines) + 1}", "must end with a newline")
+    if lines[-1] == b"":
+        lines.pop()  # the last line may end without a newline, as apt and gpgv read it
     start = _end_of_headers(lines)
     end = _find(lines, BEGIN_SIGNATURE, start, "holds no signature after the signed text")
     last = _find(lines, END_SIGNATURE, end, "begins a signature that does not end")

@@ -29,14 +29,13 @@ def test_debians_releases_are_read(shared_vectors: Path) -> None:
     assert release.is_called("oldstable")
     assert not release.is_called("trixie")
     listed = release.files["main/binary-amd64/Packages"]
-    assert (listed.size, listed.sha256[:8]) == (50060337, "515e692f")
+    assert (listed.size, listed.digests["SHA256"][:8]) == (50060337, "515e692f")
 
 
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
         (b"Date: ", b"Dates: ", "Date: is missing"),
-        (b"Suite: stable\nCodename: example\n", b"", "names neither Suite nor Codename"),
         (b"SHA256:", b"SHA1:", "SHA256: is missing"),
         (b"Suite: stable", b"Suite: stable\nsuite: other", "suite: stands there twice"),
         (b"Suite: stable", b"Suite: stable\n\nSuite: other", "is empty: a second paragraph"),
@@ -100,13 +99,13 @@ Size: 4
 
 def test_a_package_is_found_by_its_digest_and_by_its_file() -> None:
     index = Index("main/binary-all/Packages", STANZAS)
-    one, two = index.by_digest("2" * 64), index.by_digest("3" * 64)
+    one, two = (index.by_digest({"SHA256": digit * 64}) for digit in "23")
     assert one is not None
     assert (one.package, one.version, one.size, one.filename) == ("one", "1:2.0", 3, "pool/one_2.0_all.deb")
     assert two is not None
     assert (two.package, two.architecture) == ("two", "amd64")
     assert index.by_file("two_3_amd64.deb") == two
-    assert index.by_digest("1" * 64) is None, "what a description says is no digest"
+    assert index.by_digest({"SHA256": "1" * 64}) is None, "what a description says is no digest"
     assert index.by_file("wo_3_amd64.deb") is None
 
 
@@ -120,7 +119,7 @@ def test_a_package_is_found_by_its_digest_and_by_its_file() -> None:
 )
 def test_a_stanza_that_is_none_is_named(old: bytes, new: bytes, problem: str) -> None:
     with pytest.raises(DocumentError, match=problem):
-        Index("main/binary-all/Packages", STANZAS.replace(old, new, 1)).by_digest("2" * 64)
+        Index("main/binary-all/Packages", STANZAS.replace(old, new, 1)).by_digest({"SHA256": "2" * 64})
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, bytes], ids=["gzip", "xz", "plain"])
