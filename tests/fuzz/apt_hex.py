@@ -57,8 +57,8 @@ def _clear_signed(data: bytes) -> None:
 def _index(data: bytes) -> None:
     index = Index("Packages", unpack(data, max_bytes=1 << 20))
     for digest in ("2" * 64, "3" * 64):
-        found = index.by_digest(digest)
-        if found is not None and found.sha256 != digest:
+        found = index.by_digest({"SHA256": digest})
+        if found is not None and found.digests["SHA256"] != digest:
             raise DocumentError("Packages", "names two digests, of which the last counts for nobody")
     index.by_file("one_1_all.deb")
 

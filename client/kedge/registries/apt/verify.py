@@ -23,7 +23,7 @@ from kedge.documents import DocumentError, Fields, format_time
 from kedge.errors import FetchError, InputError, StoreError, VerificationError
 from kedge.registries import Checked, KeySet, Memory, Served, TooLongError
 from kedge.registries.apt.release import Index, Listed, Release, SignedRelease, Stanza, read_release, unpack
-from kedge.registries.pgp import Checker, SignatureOutcome, judge, keyring_of, read_signature, split
+from kedge.registries.pgp import Checker, SignatureOutcome, future_refusals, judge, keyring_of, read_signature, split
 
 FUTURE_TOLERANCE = timedelta(seconds=10)  # as apt's Acquire::Max-FutureTime
 
@@ -224,7 +224,7 @@ def verify_release(
         newer_elsewhere = is_newer(memory.recall(archive), release)
         subject = f"{archive} {signed.name.rpartition('/')[0]}"
         aged = judge_age(release, digest, memory.recall(subject), policy, now=now)
-        notes = (*judged.notes, *aged.notes)
+        notes = (*judged.notes, *future_refusals(judged, keys), *aged.notes)
         if newer_elsewhere and aged.outcome is not Outcome.ROLLED_BACK:
             notes += ("another address of this archive served a newer Release",)
         if aged.outcome in _REMEMBERED:

@@ -14,6 +14,7 @@ __all__, __getattr__, __dir__ = door(
             "MAX_SIGNATURE_BYTES",
             "SignatureOutcome",
             "find_checker",
+            "future_refusals",
             "judge",
             "read_signature",
             "split",

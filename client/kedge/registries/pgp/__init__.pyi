@@ -9,6 +9,7 @@ from kedge.registries.pgp.verify import MAX_SIGNATURE_BYTES as MAX_SIGNATURE_BYT
 from kedge.registries.pgp.verify import Checker as Checker
 from kedge.registries.pgp.verify import SignatureOutcome as SignatureOutcome
 from kedge.registries.pgp.verify import find_checker as find_checker
+from kedge.registries.pgp.verify import future_refusals as future_refusals
 from kedge.registries.pgp.verify import judge as judge
 from kedge.registries.pgp.verify import read_signature as read_signature
 from kedge.registries.pgp.verify import split as split

@@ -23,6 +23,8 @@ _ALGORITHMS |= {25: "X25519", 26: "X448", 27: "ED25519", 28: "ED448"}
 _MEASURED = {"RSA", "ELGAMAL", "DSA"}
 # Signature types: certifications of a user id and a direct signature state when the key ends; 0x20 revokes it.
 _CERTIFICATIONS, _DIRECT, _REVOCATION = frozenset({0x10, 0x11, 0x12, 0x13}), 0x1F, 0x20
+# RFC 9580 §9.5: these can be, or soon can be, made to collide.
+WEAK_DIGESTS = {1: "MD5", 2: "SHA-1", 3: "RIPEMD-160"}
 _CREATED, _KEY_EXPIRES, _ISSUER, _ISSUER_FINGERPRINT = 2, 9, 16, 33
 
 
@@ -31,7 +33,8 @@ class Certificate:
     """One certificate. ``material`` is its packets as they stood; fingerprints are upper-case hexadecimal digits.
 
     ``bits`` is the size of the primary key's modulus, None where its algorithm has none. ``expires`` is when the
-    primary key ends by its newest self-signature.
+    primary key ends by its newest self-signature. ``weak_binding`` names the digest (SHA-1, MD5) of the self-signatures
+    where none of them was made over a stronger one: apt of Debian 13 (Sequoia) refuses SHA-1 from 2026-02-01 on.
     """
 
     fingerprint: str
@@ -42,6 +45,7 @@ class Certificate:
     created: datetime
     expires: datetime | None
     revoked: bool
+    weak_binding: str | None
     material: bytes
 
 
@@ -121,8 +125,15 @@ def _read(group: Sequence[Packet]) -> Certificate:
         created=created,
         expires=_expiry(created, own),
         revoked=any(statement.kind == _REVOCATION for statement in own),
+        weak_binding=_weak_binding(own),
         material=b"".join(packet.raw for packet in group),
     )
+
+
+def _weak_binding(own: Sequence[_Statement]) -> str | None:
+    digests = {each.digest for each in own if each.kind in _CERTIFICATIONS or each.kind == _DIRECT}
+    weak = digests & WEAK_DIGESTS.keys()
+    return WEAK_DIGESTS[min(weak)] if weak and weak == digests else None
 
 
 def _fingerprint(body: bytes) -> str:
@@ -139,6 +150,7 @@ class _Statement:
     """What a signature packet says, by the part of it that it signs itself."""
 
     kind: int
+    digest: int
     created: int
     key_lifetime_s: int | None
     issuers: tuple[str, ...]
@@ -183,7 +195,7 @@ def _read_statement(body: bytes) -> _Statement | None:
         for kind, content in (*hashed, *unhashed)
         if kind in (_ISSUER, _ISSUER_FINGERPRINT) and len(content) >= 8
     ]
-    return _Statement(kind=body[1], created=created, key_lifetime_s=lifetime_s, issuers=tuple(issuers))
+    return _Statement(kind=body[1], digest=body[3], created=created, key_lifetime_s=lifetime_s, issuers=tuple(issuers))
 
 
 def _subpackets(area: bytes) -> list[tuple[int, bytes]]:

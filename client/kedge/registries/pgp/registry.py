@@ -46,6 +46,7 @@ def lint(kind: str, old: KeySet | None, new: KeySet) -> tuple[Finding, ...]:
         *_dropped(kind, old, new),
         *_ending(kind, new),
         *_weak(kind, new),
+        *_weakly_bound(kind, new),
         *_misplaced(kind, new),
         *_large(kind, new),
     )
@@ -87,6 +88,17 @@ def _weak(kind: str, new: KeySet) -> list[Finding]:
         for key in new.keys
         if _is_weak(key) and key.status is not KeyStatus.REVOKED
     ]
+
+
+def _weakly_bound(kind: str, new: KeySet) -> list[Finding]:
+    found = []
+    for key in new.keys:
+        digest = read_keyring(key.material)[0].weak_binding
+        if digest is not None and key.status is not KeyStatus.REVOKED:
+            text = f"{key.id} is bound by {digest} alone: apt of Debian 13 refuses it from 2026-02-01 on"
+            hint = "its owner signs it again: gpg --cert-digest-algo SHA512 --quick-set-expire FINGERPRINT 2y"
+            found.append(_finding(f"{kind}/weak-binding", Severity.ERROR, new, text, hint))
+    return found
 
 
 def _is_weak(key: RegistryKey) -> bool:

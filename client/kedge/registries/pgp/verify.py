@@ -44,8 +44,9 @@ from pathlib import Path
 from kedge.documents import DocumentError, format_time
 from kedge.errors import StoreError
 from kedge.registries import Checked, KeySet, KeyStatus, RegistryKey
+from kedge.registries.pgp.certificate import WEAK_DIGESTS, read_keyring
 from kedge.registries.pgp.packets import SIGNATURE, dearmor, is_armored, read_packets
-from kedge.registries.pgp.registry import keyring_of
+from kedge.registries.pgp.registry import MIN_RSA_BITS, keyring_of
 
 BEGIN = b"-----BEGIN PGP SIGNED MESSAGE-----"
 BEGIN_SIGNATURE = b"-----BEGIN PGP SIGNATURE-----"
@@ -137,8 +138,7 @@ def read_signature(data: bytes) -> bytes:
     return packets
 
 
-# RFC 9580 §9.5: MD5, SHA-1 and RIPEMD-160 can be, or soon can be, made to collide.
-_WEAK_DIGESTS = {"1": "MD5", "2": "SHA-1", "3": "RIPEMD-160"}
+_WEAK_DIGESTS = {str(number): name for number, name in WEAK_DIGESTS.items()}
 _HEX = "[0-9A-Fa-f]"
 _FINGERPRINT = re.compile(f"{_HEX}{{40}}|{_HEX}{{64}}")
 
@@ -326,6 +326,22 @@ def judge(signatures: Sequence[Signature], keys: KeySet) -> Judged:
     beside = [each for each in told if each[1] is not SignatureOutcome.VERIFIED]
     notes = tuple(f"beside it: {other.key} {text}" for other, _, text in beside)
     return Judged(outcome=outcome, key=signature.primary or signature.key, notes=notes)
+
+
+def future_refusals(judged: Judged, keys: KeySet) -> tuple[str, ...]:
+    """What newer tools will say of the key that counted: Sequoia, which apt asks from Debian 13 on."""
+    key = next((key for key in keys.keys if key.id == judged.key), None)
+    if key is None:
+        return ()
+    (certificate,) = read_keyring(key.material)
+    told = []
+    if certificate.weak_binding is not None:
+        told.append(f"its self-signatures are over {certificate.weak_binding}, which it accepts until 2026-02-01")
+    if certificate.algorithm == "DSA" or (certificate.algorithm == "RSA" and (certificate.bits or 0) < MIN_RSA_BITS):
+        told.append(
+            f"it is a {certificate.algorithm} key" + (f" of {certificate.bits} bits" if certificate.bits else "")
+        )
+    return tuple(f"apt of Debian 13 refuses key {judged.key}: {text}" for text in told)
 
 
 def _tell(signature: Signature, keys: KeySet) -> tuple[SignatureOutcome, str]:

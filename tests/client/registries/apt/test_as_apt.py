@@ -81,6 +81,9 @@ def test_real_files_that_apt_accepts_are_verified(require: Require, tmp_path: Pa
     checker = find_checker()
     verified = verify_release(signed, keys, checker, Policy(), Memory("apt", state=tmp_path), now=MADE)
     assert verified.check.outcome is Outcome.VERIFIED, verified.check.detail
+    warned = [note for note in verified.check.notes if "apt of Debian 13 refuses key" in note]
+    assert [("SHA-1" in note) for note in warned] == ([True] if "sha1" in name else [])
+    assert ["weak-binding" in finding.rule for finding in APT().lint(None, keys)].count(True) == len(warned)
 
 
 def test_a_component_with_a_folder_before_it_lists_its_last_part(tmp_path: Path, package: Path) -> None:
@@ -126,7 +129,7 @@ def test_lz4_and_zstd_are_unpacked_within_the_limit(pack: Callable[[bytes], byte
     assert unpack(packed + packed) == text + text
     with pytest.raises(DocumentError, match="unpacks to more than"):
         unpack(packed, max_bytes=1 << 20)
-    with pytest.raises(DocumentError, match="cut short|damaged"):
+    with pytest.raises(DocumentError, match=r"cut short|damaged"):
         unpack(packed[:-9])
 
 
@@ -170,9 +173,12 @@ def test_an_older_release_is_a_replay_at_its_own_address_and_a_note_at_another(
     archive_of = "apt/example - - -"
     for subject in (archive_of, f"{archive_of} https://one.example/18.x"):
         memory.update(subject, lambda _: newer)
-    for place, outcome in (("18.x", Outcome.ROLLED_BACK), ("20.x", Outcome.VERIFIED)):
+    checks = []
+    for place in ("18.x", "20.x"):
         signed = SignedRelease(name=f"https://one.example/{place}/InRelease", data=old, signature=None)
-        verified = verify_release(signed, keys, find_checker(), Policy(), memory, now=MADE + timedelta(days=1))
-        assert verified.check.outcome is outcome, verified.check.detail
-    assert verified.check.notes == ("another address of this archive served a newer Release",)
+        checks.append(
+            verify_release(signed, keys, find_checker(), Policy(), memory, now=MADE + timedelta(days=1)).check
+        )
+    assert [check.outcome for check in checks] == [Outcome.ROLLED_BACK, Outcome.VERIFIED]
+    assert checks[1].notes == ("another address of this archive served a newer Release",)
     assert release.identity == "- - - -"
