@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from attacks.rows import Table
-from support.anyday import is_chosen
+from support.anyday import is_chosen, is_test_left_out
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 VECTORS = REPOSITORY.parent / "shared" / "vectors.zip"
@@ -35,6 +35,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """With ``--any-day``, leave out what is not chosen (support/anyday.py)."""
     is_test = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
     return True if config.getoption("--any-day") and is_test and not is_chosen(collection_path) else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``--any-day``, leave out single tests too."""
+    if config.getoption("--any-day"):
+        out = [item for item in items if is_test_left_out(item.path, item.name.partition("[")[0])]
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in out]
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
