@@ -19,7 +19,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, NoReturn, TypeVar
 
 from kedge.errors import InputError, Reason, Refusal, VerificationError, one_line
@@ -269,6 +269,18 @@ class Fields:
             return parse_time(value)
         except ValueError as error:
             self.fail(name, f"{error}, not {json.dumps(value[:80], ensure_ascii=False)}")
+
+    def day(self, name: str) -> date:
+        """A day such as ``2027-06-01``: a date of TOML, or a text."""
+        value = self._take(name)
+        if type(value) is date:
+            return value
+        if not isinstance(value, str) or re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII) is None:
+            self.fail(name, f"must be a day such as 2027-06-01, not {_kind(value)}")
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            self.fail(name, f"must be a day of the calendar, not {value}")
 
     def table(self, name: str) -> Fields:
         """A table inside this one."""

@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,15 @@ REFERENCE = REPOSITORY / "docs" / "reference" / "formats.md"
 NOW = datetime(2026, 8, 22, tzinfo=UTC)
 
 
+def with_days_as_texts(value: Any) -> Any:
+    """A document with TOML's dates as texts, which our readers take as well."""
+    if isinstance(value, dict):
+        return {name: with_days_as_texts(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [with_days_as_texts(item) for item in value]
+    return value.isoformat() if isinstance(value, date) else value
+
+
 def written_examples() -> dict[str, Any]:
     """The examples in formats.md: the first fenced block below each heading."""
     found: dict[str, Any] = {}
@@ -57,7 +66,8 @@ def written_examples() -> dict[str, Any]:
         if block:
             heading = re.match(r"kedge\.([a-z-]+)/1|`custom\.kedge`", part)
             assert heading is not None
-            found[heading[1] or "target-custom"] = (tomllib if block[1] == "toml" else json).loads(block[2])
+            read = tomllib.loads if block[1] == "toml" else json.loads
+            found[heading[1] or "target-custom"] = with_days_as_texts(read(block[2]))
     return found
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache, wraps
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -42,6 +42,7 @@ from kedge.client import (
 from kedge.documents import parse_time
 from kedge.errors import ExitCode, InputError, KedgeError
 from kedge.files import config_folder
+from kedge.registries import Allowances, parse_allowance
 from kedge.transport import BUNDLE_SUFFIX, Mirror, open_mirror
 
 Mirrors = Annotated[
@@ -149,6 +150,16 @@ def settings() -> Settings:
     return read_settings(config_folder(), os.environ)
 
 
+def read_allow(allow: list[str] | None) -> Allowances:
+    """The user's exceptions: those of the command line, and those of the user's file as they are today.
+
+    Raises:
+        InputError: one of them is none, or the file cannot be read.
+    """
+    named = tuple(parse_allowance(text) for text in allow or ())
+    return Allowances(entries=(*named, *settings().allow), today=datetime.now(UTC).date())
+
+
 def registry_ids() -> list[str]:
     """The registries that the anchors speak for, for a shell that completes."""
     config = config_folder()
@@ -181,6 +192,15 @@ RequireRefresh = Annotated[
         "--require-refresh",
         help="Fail where the repository cannot be reached: no answer from stored trust.",
         callback=lambda wanted: wanted or settings().require_refresh.value,
+    ),
+]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow",
+        metavar="KIND=SOURCE",
+        help="Allow what no registry can vouch for, as git=github.com/corp/* (repeat).",
+        show_default=False,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

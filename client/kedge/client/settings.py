@@ -21,6 +21,7 @@ from typing import Generic, Protocol, TypeVar
 
 from kedge.documents import Fields, blame_user, load_toml
 from kedge.errors import InputError
+from kedge.registries import Allowance, read_allowances
 
 
 class Clock(Protocol):
@@ -71,6 +72,7 @@ class Config:
     anchor: str | None = None
     require_refresh: bool | None = None
     timeout_s: int | None = None
+    allow: tuple[Allowance, ...] = ()
 
     @classmethod
     def from_bytes(cls, text: bytes) -> Config:
@@ -85,6 +87,7 @@ class Config:
             anchor=fields.optional("anchor", fields.text, pattern=_NAME, expected="an anchor's name"),
             require_refresh=fields.optional("require_refresh", fields.boolean),
             timeout_s=fields.optional("timeout_s", fields.integer, minimum=1, maximum=MAX_TIMEOUT_S),
+            allow=read_allowances(fields),
         )
         fields.end()
         return config
@@ -103,12 +106,13 @@ class Settings:
     """What the commands go by where no option says otherwise.
 
     ``anchor`` is used where none is named; None leaves it to the registry. ``timeout_s`` bounds each refresh and each
-    look-up.
+    look-up. ``allow`` are the user's exceptions from what must be verified.
     """
 
     anchor: Setting[str | None]
     require_refresh: Setting[bool]
     timeout_s: Setting[int]
+    allow: tuple[Allowance, ...]
 
 
 def read_settings(config_folder: Path, environment: Mapping[str, str]) -> Settings:
@@ -144,6 +148,7 @@ def read_settings(config_folder: Path, environment: Mapping[str, str]) -> Settin
         anchor=anchor,
         require_refresh=choose(REQUIRE_REFRESH, switch, "require_refresh", config.require_refresh, False),
         timeout_s=timeout,
+        allow=config.allow,
     )
 
 

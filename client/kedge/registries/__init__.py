@@ -11,6 +11,7 @@ from kedge._doors import door
 __all__, __getattr__, __dir__ = door(
     __name__,
     {
+        "allowances": ["Allowance", "Allowances", "parse_allowance", "read_allowances"],
         "export": ["Adjustable", "Exported", "Exporter", "GROUP", "Source", "find_exporter", "take_settings"],
         "keys": [
             "ALGORITHMS",

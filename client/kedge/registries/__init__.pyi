@@ -1,3 +1,7 @@
+from kedge.registries.allowances import Allowance as Allowance
+from kedge.registries.allowances import Allowances as Allowances
+from kedge.registries.allowances import parse_allowance as parse_allowance
+from kedge.registries.allowances import read_allowances as read_allowances
 from kedge.registries.export import GROUP as GROUP
 from kedge.registries.export import Adjustable as Adjustable
 from kedge.registries.export import Exported as Exported
