@@ -159,7 +159,11 @@ def _checked(text: str, *, is_path: bool) -> str | None:
 
 
 def _is_pattern(source: str) -> bool:
-    return 0 < len(source) <= MAX_SOURCE and source.isprintable() and not re.search(r"[\s\\?\[\]]", source)
+    return (
+        re.fullmatch(r"[!-~]+", source) is not None
+        and len(source) <= MAX_SOURCE
+        and not re.search(r"[\\?\[\]]", source)
+    )
 
 
 def _read(entry: Fields) -> Allowance:
