@@ -159,11 +159,7 @@ def _checked(text: str, *, is_path: bool) -> str | None:
 
 
 def _is_pattern(source: str) -> bool:
-    return (
-        re.fullmatch(r"[!-~]+", source) is not None
-        and len(source) <= MAX_SOURCE
-        and not re.search(r"[\\?\[\]]", source)
-    )
+    return len(source) <= MAX_SOURCE and re.fullmatch(r"[!->@-Z^-~]+", source) is not None
 
 
 def _read(entry: Fields) -> Allowance:
