@@ -118,6 +118,12 @@ class IndexFiles:
         }
 
 
+ALLOW = """
+format = "kedge.config/1"
+allow = [{{ kind = "git", source = "github.com/corp/*", until = {}, reason = "our own" }}]
+"""
+
+
 def test_a_requirements_file_with_hashes_is_held_against_an_index(user: User) -> None:
     file = user.folder / "requirements.txt"
     file.write_text(f"pypi_attestations==0.0.19 \\\n  --hash=sha256:{SHA256}\n")
@@ -131,6 +137,56 @@ def test_a_requirements_file_with_hashes_is_held_against_an_index(user: User) ->
     answer = json.loads(done.out)
     assert (done.code, answer["counts"]) == (5, {"verified": 1, "not-found": 1, "not-bound": 1})
     assert schemas.faults("checklist", answer) == []
+
+
+REFUSED_CASES = (
+    ("sha512-beside", "sample==1.0 --hash=sha256:{0} --hash=sha512:{0}{0}\n", "--hash=sha512: names another algorithm"),
+    ("quoted-hash", 'sample==1.0 --hash=sha256:{0} --hash="sha256:{1}"\n', "is no option of a requirement"),
+    ("glued-r", "-revil.txt\nsample==1.0 --hash=sha256:{0}\n", "is no option that kedge reads"),
+)
+
+
+@pytest.mark.parametrize(("case", "text", "problem"), REFUSED_CASES, ids=[case for case, _, _ in REFUSED_CASES])
+def test_c13_what_pip_reads_otherwise_is_refused_by_its_name(user: User, case: str, text: str, problem: str) -> None:
+    file = user.folder / f"{case}.requirements.txt"
+    file.write_text(text.format(SHA256, "0" * 64))
+    done = user.pypi(file, "--provenance", user.folder)
+    assert (done.code, done.out) == (2, "")
+    assert problem in done.err
+
+
+def test_c14_what_a_file_exempts_fails_in_text_and_json_unless_the_user_allows_it(user: User) -> None:
+    file, config = user.folder / "uv.lock", user.world.shell.config / "config.toml"
+    file.write_text(
+        'version = 1\n[[package]]\nname = "pypi-attestations"\nversion = "0.0.19"\nsource = { registry = "x" }\n'
+        f'sdist = {{ url = "https://x.example/{SDIST}", hash = "sha256:{SHA256}" }}\n'
+        '[[package]]\nname = "tool"\nversion = "1"\nsource = { git = "https://github.com/corp/tool?rev=1#0123" }\n'
+    )
+    done = user.pypi(file, "--provenance", user.folder)
+    assert done.code == 5
+    assert "unvouched: comes from git https://github.com/corp/tool" in done.out
+    answer = json.loads(user.pypi(file, "--provenance", user.folder, "--json").out)
+    assert answer["counts"] == {"verified": 1, "unvouched": 1}
+    assert answer["items"][1]["facts"]["source"].startswith("git:https://github.com/corp/tool")
+    config.write_text(ALLOW.format("2099-01-01"))
+    assert user.pypi(file, "--provenance", user.folder).code == 0
+    config.write_text(ALLOW.format("2020-01-01"))
+    over = user.pypi(file, "--provenance", user.folder)
+    assert over.code == 5
+    assert "ended on 2020-01-01" in over.out
+    assert user.pypi(file, "--provenance", user.folder, "--allow", "git=github.com/corp/*").code == 0
+
+
+def test_a_file_that_is_included_has_to_be_named_too(user: User) -> None:
+    base, file = user.folder / "base.txt", user.folder / "requirements.txt"
+    base.write_text(f"pypi_attestations==0.0.19 --hash=sha256:{SHA256}\n")
+    file.write_text("-r base.txt\n")
+    with HostileServer(IndexFiles(user.facts)) as server:
+        index = ("--index", f"{server.url}/simple")
+        assert user.pypi(file, base, *index).code == 0
+        done = user.pypi(file, *index)
+    assert done.code == 5
+    assert "name that file too" in done.out
 
 
 def test_a_pylock_names_its_files_itself(user: User) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from kedge._cli.options import AnchorName, Json, takes_mirrors
+from kedge._cli.options import Allow, AnchorName, Json, read_allow, takes_mirrors
 from kedge._cli.output import Screen, answer, answer_json, progress_bar, read_file, say_warnings, trust_document
 from kedge._cli.verify import checklist_lines
 from kedge._cli.verify.npm import DEFAULT_ROOT, TrustedRoot, build_lines, read_expectations, row_of, trusted_root_keys
@@ -26,8 +26,7 @@ from kedge.registries.pypi import (
     Sources,
     base_of,
     parse_filename,
-    read_pylock,
-    read_requirements,
+    read_lock,
     verify_files,
 )
 from kedge.registries.sigstore import BundleVerifier
@@ -42,7 +41,7 @@ _DISTRIBUTIONS = (".whl", ".tar.gz", ".zip")
 def pypi(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH…", help="Requirements files with hashes, pylock.toml, wheels, sdists."),
+        typer.Argument(metavar="PATH…", help="Requirements or lock files with hashes, wheels, sdists."),
     ],
     provenance_policy: Annotated[
         Path, typer.Option(metavar="FILE", help="Who is expected to publish what.", show_default=False)
@@ -57,6 +56,7 @@ def pypi(
         ),
     ] = None,
     timeout: Annotated[float, typer.Option(metavar="S", min=0.1, max=3600, help="Seconds in all.")] = 120.0,
+    allow: Allow = None,
     anchor: AnchorName = None,
     trusted_root: TrustedRoot = DEFAULT_ROOT,
     everything: Annotated[bool, typer.Option("--all", help="List every file.", show_default=False)] = False,
@@ -68,11 +68,12 @@ def pypi(
     Exit status 5: a file is not verified.
     """
     expectations = read_expectations(provenance_policy)
-    files = tuple(dict.fromkeys(file for path in paths for file in _read(path)))
+    files, allowances = _read_all(paths), read_allow(allow)
     keys, trust = trusted_root_keys(trusted_root, anchor)
     verifier = BundleVerifier(keys)
     with _sources(index, provenance, timeout) as sources, progress_bar("verifying", len(files)) as progress:
-        results = list(verify_files(files, sources, expectations, verifier, progress=progress))
+        judged = verify_files(files, sources, expectations, verifier, allowances=allowances, progress=progress)
+        results = list(judged)
     found = _checklist(paths, results, keys, sources, provenance)
     say_warnings([trust])
     if json:
@@ -85,6 +86,18 @@ def pypi(
         raise typer.Exit(found.exit_code)
 
 
+def _read_all(paths: list[Path]) -> tuple[LockedFile, ...]:
+    """What all the files name; what one includes is right where it is named too."""
+    given = {path.resolve() for path in paths}
+    files: dict[LockedFile, None] = {}
+    for path in paths:
+        for file in _read(path):
+            included = file.origin is not None and file.origin.kind == "include"
+            if file.origin is None or not included or (path.parent / file.origin.source).resolve() not in given:
+                files[file] = None
+    return tuple(files)
+
+
 def _read(path: Path) -> tuple[LockedFile, ...]:
     if path.name.endswith(_DISTRIBUTIONS):
         with blame_user(str(path)):
@@ -94,9 +107,8 @@ def _read(path: Path) -> tuple[LockedFile, ...]:
                 raise DocumentError("", str(error)) from error
         return (LockedFile(project=named.project, version=named.version, filename=path.name, sha256=_digest(path)),)
     data = read_file(path, MAX_LOCK_BYTES)
-    is_pylock = path.suffix == ".toml"
     with blame_user(str(path)):
-        return read_pylock(data) if is_pylock else read_requirements(data)
+        return read_lock(path.name, data)
 
 
 def _digest(path: Path) -> str:

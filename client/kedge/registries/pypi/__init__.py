@@ -6,7 +6,8 @@ __all__, __getattr__, __dir__ = door(
     __name__,
     {
         "index": ["Index", "base_of"],
-        "locked": ["LockedFile", "parse_filename", "read_pylock", "read_requirements"],
+        "locked": ["LockedFile", "parse_filename"],
+        "lockfiles": ["read_lock"],
         "verify": ["GOOD", "Result", "Sources", "verify_files"],
     },
 )

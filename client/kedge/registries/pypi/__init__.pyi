@@ -2,8 +2,7 @@ from kedge.registries.pypi.index import Index as Index
 from kedge.registries.pypi.index import base_of as base_of
 from kedge.registries.pypi.locked import LockedFile as LockedFile
 from kedge.registries.pypi.locked import parse_filename as parse_filename
-from kedge.registries.pypi.locked import read_pylock as read_pylock
-from kedge.registries.pypi.locked import read_requirements as read_requirements
+from kedge.registries.pypi.lockfiles import read_lock as read_lock
 from kedge.registries.pypi.verify import GOOD as GOOD
 from kedge.registries.pypi.verify import Result as Result
 from kedge.registries.pypi.verify import Sources as Sources

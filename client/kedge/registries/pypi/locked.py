@@ -1,27 +1,44 @@
-"""Which distribution files are meant: lines of a requirements file with hashes, a ``pylock.toml``, or files on disk.
+"""A distribution file that is meant, as a value.
 
-A requirements file names digests and no files: any of them may be what gets installed, so each of them is meant. What
-names no digest, or no one version, cannot be bound to anything; it is said and never passed over.
+A digest without a file's name is meant as well: any of them may be what gets installed. What names no digest cannot be
+bound to anything; it is said and never passed over.
 
-Sources: pip's requirements file format with ``--hash``; the ``pylock.toml`` specification (PEP 751); PEP 427 and 625
-(file names).
+Source: PEP 427 and 625 (file names).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kedge.documents import DocumentError, Fields, load_toml
+from kedge.documents import DocumentError
 from kedge.registries.sigstore import normalized
 
-_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
-_VERSION = r"[A-Za-z0-9][A-Za-z0-9._+!-]*"
-_PINNED = re.compile(rf"({_NAME})\s*(?:\[[^\]]*\])?\s*===?\s*({_VERSION})\s*(?:;.*)?")
-_LOOSE = re.compile(rf"({_NAME})\s*(?:\[[^\]]*\])?")
-_HASH = re.compile(r"\s--hash[=\s]\s*([a-z0-9]+):([0-9A-Fa-f]+)")
+VERSION = r"[A-Za-z0-9][A-Za-z0-9._+!-]*"
+ARCHIVE = re.compile(r"\.(?:whl|zip|egg|t[abglx]z[a-z0-9]{0,4}|tar(?:\.[a-z0-9]{1,8})?)$", re.IGNORECASE)
+"""How the name of an archive ends that an installer takes from a path."""
+
 MAX_FILES = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an entry comes from, if it is not an index: a kind of the user's exceptions, and the address or folder.
+
+    The kind ``include`` is another requirements file, which has to be named too.
+    """
+
+    kind: str
+    source: str
+
+    @property
+    def is_of_project(self) -> bool:
+        """Whether it is a folder of the project itself; an archive there is still somebody else's."""
+        steps = self.source.split("/")
+        is_inside = (
+            re.fullmatch(r"[A-Za-z0-9._@ /-]+", self.source) is not None and ".." not in steps and steps[0] != ""
+        )
+        return self.kind == "local" and is_inside and ARCHIVE.search(self.source) is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +50,7 @@ class LockedFile:
     filename: str | None = None
     sha256: str | None = None
     unbound: str | None = None
+    origin: Origin | None = None
 
     @property
     def name(self) -> str:
@@ -66,111 +84,17 @@ def parse_filename(filename: str) -> Named:
             return Named(project=normalized(parts[0]), version=parts[1], rest="-".join(parts[2:]) + ".whl")
     for suffix in (".tar.gz", ".zip"):
         name, dash, version = filename.removesuffix(suffix).rpartition("-")
-        if filename.endswith(suffix) and dash and name and re.fullmatch(_VERSION, version):
+        if filename.endswith(suffix) and dash and name and re.fullmatch(VERSION, version):
             return Named(project=normalized(name), version=version, rest=suffix)
     raise ValueError("is not the name of a wheel or of a source distribution")
 
 
-def read_requirements(data: bytes) -> tuple[LockedFile, ...]:
-    """Read a requirements file: one entry a digest.
+def bounded(found: list[LockedFile]) -> tuple[LockedFile, ...]:
+    """Count the same file once.
 
     Raises:
-        DocumentError: it is no text, or a hash in it is none.
+        DocumentError: there are more than anybody installs.
     """
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DocumentError("", f"is not UTF-8 (byte {error.start})") from error
-    found = [file for number, line in _lines(text) for file in _requirement(line, f"line {number}")]
-    return _bounded(found)
-
-
-def read_pylock(data: bytes) -> tuple[LockedFile, ...]:
-    """Read a ``pylock.toml``.
-
-    Raises:
-        DocumentError: it is none, or of a version that is not read.
-    """
-    fields = Fields(load_toml(data))
-    fields.text("lock-version", pattern=r"1\.[0-9]+", expected="1.0")
-    return _bounded([file for entry in fields.tables("packages") for file in _package(entry)])
-
-
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """The logical lines: continued ones together, comments away."""
-    whole, begun = "", 0
-    for number, line in enumerate(text.splitlines(), 1):
-        begun = begun or number
-        if line.rstrip().endswith("\\") and not line.lstrip().startswith("#"):
-            whole += line.rstrip()[:-1] + " "
-            continue
-        joined = re.sub(r"(^|\s)#.*$", "", whole + line).strip()
-        if joined:
-            yield begun, joined
-        whole, begun = "", 0
-    if whole.strip():
-        yield begun, whole.strip()
-
-
-def _requirement(line: str, path: str) -> Iterator[LockedFile]:
-    spec, _, _ = line.partition(" --")
-    if line.startswith("-"):
-        if re.match(r"(-r|--requirement|-c|--constraint|-e|--editable)\b", line):
-            yield LockedFile(project=line[:200], unbound="is not followed: name that file itself")
-        return
-    hashes = _HASH.findall(line)
-    match = _PINNED.fullmatch(spec.strip())
-    if match is None:
-        loose = _LOOSE.match(spec)
-        yield LockedFile(
-            project=normalized(loose[1]) if loose else spec[:200],
-            unbound="is not bound to one version (project==1.0)",
-        )
-        return
-    project, version = normalized(match[1]), match[2]
-    for algorithm, digest in hashes:
-        if algorithm == "sha256" and re.fullmatch("[0-9a-fA-F]{64}", digest) is None:
-            raise DocumentError(path, "--hash=sha256: must be followed by 64 hexadecimal digits")
-    strong = list(dict.fromkeys(digest.lower() for algorithm, digest in hashes if algorithm == "sha256"))
-    if not strong:
-        problem = "has no --hash=sha256: (pip-compile --generate-hashes writes them)"
-        yield LockedFile(project=project, version=version, unbound=problem)
-    for digest in strong:
-        yield LockedFile(project=project, version=version, sha256=digest)
-
-
-def _package(entry: Fields) -> Iterator[LockedFile]:
-    project = normalized(entry.text("name", pattern=_NAME, expected="a project's name"))
-    version = entry.optional("version", entry.text) or ""
-    files = [entry.table("sdist")] if "sdist" in entry else []
-    files += entry.tables("wheels") if "wheels" in entry else []
-    if not files:
-        where = next((name for name in ("vcs", "directory", "archive") if name in entry), "nowhere that is named")
-        yield LockedFile(project=project, version=version, unbound=f"comes from {where}, and from no index")
-    for file in files:
-        filename = file.optional("name", file.text) or _last_part(file)
-        hashes = file.table("hashes")
-        digest = hashes.optional("sha256", hashes.text, pattern="[0-9a-f]{64}", expected="64 hexadecimal digits")
-        try:
-            named = parse_filename(filename)
-        except ValueError as error:
-            raise DocumentError(file.at("name"), str(error)) from error
-        if named.project != project:
-            raise DocumentError(file.at("name"), f"is a file of {named.project}, expected one of {project}")
-        unbound = None if digest is not None else "has no sha256 among its hashes"
-        yield LockedFile(
-            project=project, version=version or named.version, filename=filename, sha256=digest, unbound=unbound
-        )
-
-
-def _last_part(file: Fields) -> str:
-    named = next((name for name in ("url", "path") if name in file), None)
-    if named is None:
-        file.fail("name", "is missing, and neither url nor path says it")
-    return file.text(named).partition("#")[0].partition("?")[0].rpartition("/")[2]
-
-
-def _bounded(found: list[LockedFile]) -> tuple[LockedFile, ...]:
     if len(found) > MAX_FILES:
         raise DocumentError("", f"names {len(found)} files, at most {MAX_FILES} are read")
     return tuple(dict.fromkeys(found))

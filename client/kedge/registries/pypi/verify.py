@@ -15,10 +15,10 @@ from typing import Any
 
 from kedge.documents import DocumentError
 from kedge.errors import FetchError, KedgeError, StoreError, VerificationError
-from kedge.registries import Checked
+from kedge.registries import Allowances, Checked
 from kedge.registries.pypi.attestation import Attestation, is_published_by, verify_provenance
 from kedge.registries.pypi.index import Index
-from kedge.registries.pypi.locked import LockedFile, parse_filename
+from kedge.registries.pypi.locked import LockedFile, Origin, parse_filename
 from kedge.registries.sigstore import Build, BundleVerifier, Expectations, Publisher
 
 
@@ -33,9 +33,13 @@ class Outcome(StrEnum):
     NOT_FOUND = "not-found"
     UNREACHABLE = "unreachable"
     NOT_BOUND = "not-bound"
+    UNVOUCHED = "unvouched"
+    ALLOWED = "allowed"
+    SKIPPED = "skipped"
 
 
 GOOD = frozenset({Outcome.VERIFIED})
+_FAULTLESS = frozenset({*GOOD, Outcome.ALLOWED, Outcome.SKIPPED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,23 +84,29 @@ def verify_files(
     expectations: Expectations,
     verifier: BundleVerifier,
     *,
+    allowances: Allowances,
     progress: Callable[[int], None] = lambda _count: None,
 ) -> Iterator[Result]:
     """Give the result for every file, in their order."""
-    judge = _Judge(sources, expectations, verifier)
+    judge = _Judge(sources, expectations, verifier, allowances)
     for file in files:
         yield judge.judge(file)
         progress(1)
 
 
 class _Judge:
-    def __init__(self, sources: Sources, expectations: Expectations, verifier: BundleVerifier) -> None:
+    def __init__(
+        self, sources: Sources, expectations: Expectations, verifier: BundleVerifier, allowances: Allowances
+    ) -> None:
         self._sources = sources
+        self._allowances = allowances
         self._expectations = expectations
         self._verifier = verifier
         self._expected: dict[str, Publisher | KedgeError | None] = {}
 
     def judge(self, file: LockedFile) -> Result:
+        if file.origin is not None and file.origin.kind != "include":
+            return self._elsewhere(file, file.origin)
         if file.unbound is not None or file.sha256 is None:
             return _result(file, Outcome.NOT_BOUND, file.unbound or "has no digest")
         try:
@@ -119,6 +129,16 @@ class _Judge:
         if not found:
             return _result(file, Outcome.NO_PROVENANCE, "has no provenance", filename=filename)
         return self._against_expectation(file, filename, found)
+
+    def _elsewhere(self, file: LockedFile, origin: Origin) -> Result:
+        """The result for what comes from no index: a failure, unless it is of the project or the user allows it."""
+        if origin.is_of_project:
+            return _result(file, Outcome.SKIPPED, f"is a folder of the project: {origin.source}")
+        allowed = self._allowances.find(origin.kind, origin.source)
+        if allowed is not None:
+            return _result(file, Outcome.ALLOWED, allowed.text)
+        why = self._allowances.explain(origin.kind, origin.source)
+        return _result(file, Outcome.UNVOUCHED, f"comes from {origin.kind} {origin.source or 'of no name'}: {why}")
 
     def _attestations(self, project: str, filename: str, sha256: str) -> tuple[Attestation, ...]:
         named = parse_filename(filename)
@@ -196,6 +216,7 @@ def _result(
         "version": file.version or None,
         "filename": filename or file.filename,
         "sha256": file.sha256,
+        "source": f"{file.origin.kind}:{file.origin.source}" if file.origin is not None else None,
         "publisher": found.publisher.text if found is not None and found.publisher is not None else None,
         "build": found.build.to_table() if found is not None else None,
     }
@@ -203,7 +224,7 @@ def _result(
         name=filename or file.name,
         outcome=outcome,
         detail=detail,
-        is_fault=outcome not in GOOD,
+        is_fault=outcome not in _FAULTLESS,
         notes=tuple(notes),
         facts=facts,
     )

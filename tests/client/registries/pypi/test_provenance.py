@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from kedge.errors import FetchError
+from kedge.registries import Allowances, parse_allowance
 from kedge.registries.pypi.index import IndexFile
-from kedge.registries.pypi.locked import LockedFile
+from kedge.registries.pypi.locked import LockedFile, Origin
 from kedge.registries.pypi.verify import Outcome, Result, Sources, verify_files
 from kedge.registries.sigstore.expectations import Expectations, Publisher, PypiRule
 from kedge.registries.sigstore.registry import Sigstore
@@ -56,6 +57,13 @@ class StubIndex:
         return found
 
 
+NOTHING_ALLOWED = Allowances(today=NOW.date())
+
+
+def allow(*texts: str) -> Allowances:
+    return Allowances(entries=tuple(parse_allowance(text) for text in texts), today=NOW.date())
+
+
 def judge(
     served: bytes | FetchError | None,
     verifier: BundleVerifier,
@@ -63,12 +71,13 @@ def judge(
     file: LockedFile = FILE,
     listed: tuple[IndexFile, ...] = (),
     more: Mapping[str, bytes] | None = None,
+    allowances: Allowances = NOTHING_ALLOWED,
 ) -> Result:
     provenances: dict[str, bytes | FetchError] = {f"{name}.tar.gz": data for name, data in (more or {}).items()}
     if served is not None:
         provenances[file.filename or "sample-1.0.tar.gz"] = served
     index: Any = StubIndex(provenances, listed)
-    (result,) = verify_files([file], Sources(index=index), Expectations(pypi=rules), verifier)
+    (result,) = verify_files([file], Sources(index=index), Expectations(pypi=rules), verifier, allowances=allowances)
     return result
 
 
@@ -297,9 +306,38 @@ def test_what_cannot_be_judged_is_a_named_fault(
     assert result.checked.detail
 
 
+@pytest.mark.parametrize(
+    "origin",
+    [
+        Origin("git", "https://github.com/corp/x"),
+        Origin("remote", "https://x.example/sample-1.0.zip"),
+        Origin("local", "../sample"),
+        Origin("local", "dist/sample-1.0.tar.gz"),
+    ],
+)
+def test_c14_what_comes_from_no_index_fails_unless_the_user_allows_it(verifier: BundleVerifier, origin: Origin) -> None:
+    file = LockedFile(project="sample", unbound="comes from no index", origin=origin)
+    result = judge(None, verifier, rule(OWN), file=file)
+    assert (result.checked.outcome, result.checked.is_fault) == (Outcome.UNVOUCHED, True)
+    assert f"--allow '{origin.kind}=" in result.checked.detail
+    plain = origin.source.removeprefix("https://")
+    allowed = judge(None, verifier, rule(OWN), file=file, allowances=allow(f"{origin.kind}={plain}"))
+    assert (allowed.checked.outcome, allowed.checked.is_fault) == (Outcome.ALLOWED, False)
+    other = judge(None, verifier, rule(OWN), file=file, allowances=allow(f"sdk={plain}", f"{origin.kind}=other"))
+    assert other.checked.outcome is Outcome.UNVOUCHED
+
+
+def test_a_folder_of_the_project_is_nobody_elses(verifier: BundleVerifier) -> None:
+    file = LockedFile(project="own", unbound="comes from no index", origin=Origin("local", "packages/own"))
+    result = judge(None, verifier, rule(OWN), file=file)
+    assert (result.checked.outcome, result.checked.is_fault) == (Outcome.SKIPPED, False)
+
+
 def test_a_digest_alone_needs_an_index_to_name_its_file(verifier: BundleVerifier, tmp_path: Path) -> None:
     file = LockedFile(project="sample", version="1.0", sha256=SHA)
-    (result,) = verify_files([file], Sources(folder=tmp_path), Expectations(pypi=(rule(OWN),)), verifier)
+    (result,) = verify_files(
+        [file], Sources(folder=tmp_path), Expectations(pypi=(rule(OWN),)), verifier, allowances=NOTHING_ALLOWED
+    )
     assert result.checked.outcome is Outcome.NOT_FOUND
     assert "no index was asked" in result.checked.detail
 
