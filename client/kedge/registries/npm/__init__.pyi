@@ -24,7 +24,9 @@ from kedge.registries.npm.judge import Outcome as Outcome
 from kedge.registries.npm.judge import Policy as Policy
 from kedge.registries.npm.judge import RetiredKeys as RetiredKeys
 from kedge.registries.npm.judge import Verdict as Verdict
+from kedge.registries.npm.judge import judge_alias as judge_alias
 from kedge.registries.npm.judge import judge_package as judge_package
+from kedge.registries.npm.judge import judge_unsigned as judge_unsigned
 from kedge.registries.npm.judge import verify_signature as verify_signature
 from kedge.registries.npm.keyring import Issued as Issued
 from kedge.registries.npm.keyring import KeyRing as KeyRing
@@ -38,6 +40,7 @@ from kedge.registries.npm.locked import check_name as check_name
 from kedge.registries.npm.locked import check_version as check_version
 from kedge.registries.npm.locked import parse_sri as parse_sri
 from kedge.registries.npm.lockfiles import NAMES as NAMES
+from kedge.registries.npm.lockfiles import LockfileKind as LockfileKind
 from kedge.registries.npm.lockfiles import read_lines as read_lines
 from kedge.registries.npm.lockfiles import read_lockfile as read_lockfile
 from kedge.registries.npm.packument import MAX_SIGNATURES as MAX_SIGNATURES

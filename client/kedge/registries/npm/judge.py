@@ -39,8 +39,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kedge.documents import DocumentError, Fields, format_time
 from kedge.errors import Reason, Refusal, StoreError, VerificationError
-from kedge.registries import Evidence, KeySet, KeyStatus, RegistryKey, TimeBasis
-from kedge.registries.npm.locked import Digest, LockedPackage, parse_shasum, parse_sri, strongest
+from kedge.registries import Allowances, Evidence, KeySet, KeyStatus, RegistryKey, TimeBasis
+from kedge.registries.npm.locked import Digest, LockedPackage, Skip, parse_shasum, parse_sri, strongest
 from kedge.registries.npm.packument import Served, ServedSignature
 
 if TYPE_CHECKING:
@@ -117,6 +117,8 @@ class Outcome(StrEnum):
     NO_KEYS = "no-keys"
     NOT_FOUND = "not-found"
     UNREACHABLE = "unreachable"
+    NOT_IN_REGISTRY = "not-in-registry"
+    ALIAS = "alias"
     SKIPPED = "skipped"
 
 
@@ -132,6 +134,9 @@ class Cause(StrEnum):
     BUNDLED = "bundled"
     RULE = "rule"
     REMOTE = "remote"
+    OUTSIDE = "outside"
+    UNKNOWN = "unknown"
+    ALLOWED = "allowed"
     NOT_BOUND = "not-bound"
     TWO_DIGESTS = "two-digests"
     REGISTRY_DIFFERS = "registry-differs"
@@ -152,10 +157,16 @@ class RetiredKeys(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What the user decides. ``strict`` counts ``verified-time-unsigned``, and a lost provenance, among the faults."""
+    """What the user decides. ``strict`` counts ``verified-time-unsigned``, and a lost provenance, among the faults.
+
+    ``allowances`` are the user's exceptions for what no registry can vouch for; ``aliases`` allows that a package is
+    installed under another package's name.
+    """
 
     retired_keys: RetiredKeys = RetiredKeys.REGISTRY_TIME
     strict: bool = False
+    allowances: Allowances | None = None
+    aliases: bool = True
 
 
 class SignatureResult(NamedTuple):
@@ -198,7 +209,7 @@ class Verdict(NamedTuple):
         if self.attested is not None and self.attested.is_fault(strict=policy.strict):
             return True
         if self.outcome is Outcome.SKIPPED:
-            return self.cause in (Cause.REMOTE, Cause.NOT_BOUND)
+            return self.cause is Cause.NOT_BOUND
         if self.outcome is Outcome.VERIFIED_TIME_UNSIGNED:
             return policy.strict
         return self.outcome is not Outcome.VERIFIED
@@ -223,6 +234,47 @@ _TELLING = (
     Outcome.OUTSIDE_VALIDITY,
     Outcome.UNKNOWN_KEY,
 )
+
+
+def judge_unsigned(package: LockedPackage, policy: Policy) -> Verdict:
+    """Judge an entry for which no registry's signature can vouch: what is not the project's own must be allowed."""
+    skip = package.skip or Skip.UNKNOWN
+    cause = Cause(skip.value)
+    if skip.is_own:
+        return Verdict(package=package, outcome=Outcome.SKIPPED, cause=cause, detail=_NO_REGISTRY[skip])
+    source = package.resolved or package.spec
+    detail = f"{_NO_REGISTRY[skip]}: {package.unbound or source}"
+    kind = "local" if skip is Skip.OUTSIDE else skip.value
+    found = policy.allowances.find(kind, source) if policy.allowances is not None else None
+    if found is not None:
+        return Verdict(
+            package=package, outcome=Outcome.SKIPPED, cause=Cause.ALLOWED, detail=f"{detail}; {found.text}"
+        )
+    if policy.allowances is not None:
+        detail += f"; {policy.allowances.explain(kind, source)}"
+    return Verdict(package=package, outcome=Outcome.NOT_IN_REGISTRY, cause=cause, detail=detail)
+
+
+def judge_alias(verdict: Verdict, policy: Policy) -> Verdict:
+    """Say under which other names a verified package is installed, which is a failure if the policy says so."""
+    names = verdict.package.aliases
+    if not names or verdict.outcome not in FAULTLESS:
+        return verdict
+    told = f"installed as {', '.join(names)}"
+    if policy.aliases:
+        return verdict._replace(notes=(told, *verdict.notes))
+    return verdict._replace(outcome=Outcome.ALIAS, detail=f"{told}, under another package's name")
+
+
+_NO_REGISTRY = {
+    Skip.LOCAL: "a folder or archive of this project",
+    Skip.WORKSPACE: "a workspace of this project",
+    Skip.BUNDLED: "inside the archive of the package that bundles it",
+    Skip.GIT: "from git, which no registry signs",
+    Skip.REMOTE: "an archive from a URL, which no registry signs",
+    Skip.OUTSIDE: "from outside of the project's folder",
+    Skip.UNKNOWN: "not understood",
+}
 
 
 def judge_package(

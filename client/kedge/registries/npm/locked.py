@@ -111,17 +111,24 @@ MAX_NAME = 214
 
 
 class Skip(StrEnum):
-    """Why no registry signature can speak for an entry, or is not asked to.
+    """Why no registry signature can vouch for an entry.
 
-    ``REMOTE`` is the one that is a fault all the same: an archive from the network that no registry signed.
+    What belongs to the project (``WORKSPACE``, ``LOCAL``), or is inside of the archive of the package that bundles it,
+    needs none. Everything else is a failure, unless the user's own policy allows it.
     """
 
     LOCAL = "local"
     GIT = "git"
     WORKSPACE = "workspace"
     BUNDLED = "bundled"
-    RULE = "rule"
     REMOTE = "remote"
+    OUTSIDE = "outside"
+    UNKNOWN = "unknown"
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it belongs to the project, or to the archive of another package."""
+        return self in (Skip.LOCAL, Skip.WORKSPACE, Skip.BUNDLED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +136,7 @@ class LockedPackage:
     """One entry. ``digests`` is empty where the lockfile holds none; ``where`` are its places in the lockfile.
 
     ``version`` is empty where ``skip`` is set and the lockfile names none. ``unbound`` says why its digests, if any,
-    do not stand for the bytes that the registry signs.
+    do not stand for the bytes that the registry signs. ``aliases`` are other packages' names that it is installed as.
     """
 
     name: str
@@ -139,6 +146,7 @@ class LockedPackage:
     where: tuple[str, ...] = ()
     skip: Skip | None = None
     unbound: str | None = None
+    aliases: tuple[str, ...] = ()
 
     @property
     def spec(self) -> str:
@@ -192,10 +200,15 @@ def merge(packages: list[LockedPackage]) -> tuple[LockedPackage, ...]:
     """Count what stands in several places of a lockfile once, with all its places; other digests stay apart."""
     found: dict[object, list[LockedPackage]] = {}
     for package in packages:
-        key = (package.name, package.version, package.digests, package.skip, package.unbound)
+        source = package.resolved if package.skip is not None else None
+        key = (package.name, package.version, package.digests, package.skip, package.unbound, source)
         found.setdefault(key, []).append(package)
     return tuple(
-        replace(same[0], where=tuple(dict.fromkeys(place for package in same for place in package.where)))
+        replace(
+            same[0],
+            where=tuple(dict.fromkeys(place for package in same for place in package.where)),
+            aliases=tuple(dict.fromkeys(name for package in same for name in package.aliases)),
+        )
         if len(same) > 1
         else same[0]
         for same in found.values()

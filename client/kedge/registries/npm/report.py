@@ -72,7 +72,8 @@ class Report:
     @property
     def exit_code(self) -> ExitCode:
         """``FAULTS`` unless everything that had to be verified is; nothing verified is a fault, but for no packages."""
-        if self.faults or (self.verdicts and not self.verified):
+        outside = [verdict for verdict in self.verdicts if verdict.cause is not Cause.WORKSPACE]
+        if self.faults or (outside and not self.verified):
             return ExitCode.FAULTS
         return ExitCode.DONE
 
@@ -130,6 +131,7 @@ def package_table(verdict: Verdict, policy: Policy) -> dict[str, Any]:
         "where": list(verdict.package.where),
         "signatures": [_signature(result) for result in verdict.signatures],
         "notes": list(verdict.notes),
+        "aliases": list(verdict.package.aliases),
         "attestations": verdict.attested.to_table() if verdict.attested is not None else None,
     }
 
@@ -241,6 +243,8 @@ MEANING = {
     Outcome.NO_KEYS: "No verified keys are known for this registry.",
     Outcome.NOT_FOUND: "The registry does not serve this package.",
     Outcome.UNREACHABLE: "The registry gave no usable answer.",
+    Outcome.NOT_IN_REGISTRY: "Comes from a source that no registry signs, and that your policy does not allow.",
+    Outcome.ALIAS: "Is installed under another package's name.",
     Outcome.SKIPPED: "This package could not be held against what the registry signs.",
 }
 PROVENANCE = {

@@ -17,7 +17,16 @@ from kedge.registries import KeySet
 from kedge.registries.npm.attestor import Attestor
 from kedge.registries.npm.config import Registries, Source, Upstreams
 from kedge.registries.npm.fetch import Asker, FetchLimits, NotServedError
-from kedge.registries.npm.judge import FAULTLESS, Cause, Outcome, Policy, Verdict, judge_package
+from kedge.registries.npm.judge import (
+    FAULTLESS,
+    Cause,
+    Outcome,
+    Policy,
+    Verdict,
+    judge_alias,
+    judge_package,
+    judge_unsigned,
+)
 from kedge.registries.npm.keyring import Issued, KeyRing, NoKeys
 from kedge.registries.npm.locked import Archives, Digest, LockedPackage, digests, strongest
 from kedge.registries.npm.packument import Served, WrongPackageError, glance, read
@@ -73,7 +82,7 @@ def verify_packages(packages: Sequence[LockedPackage], keyring: KeyRing, setting
         if settings.attestor is not None:
             settings = replace(settings, attestor=settings.attestor.renewed(keyring))
         _judge_again(tasks, keyring, settings, verdicts, contents)
-    return tuple(verdicts[index] for index in range(len(packages)))
+    return tuple(judge_alias(verdicts[index], settings.policy) for index in range(len(packages)))
 
 
 def _is_by_unknown_key(verdict: Verdict) -> bool:
@@ -89,8 +98,7 @@ def _plan(
     groups: dict[tuple[str, str], tuple[Source, list[tuple[int, LockedPackage]]]] = {}
     for index, package in enumerate(packages):
         if package.skip is not None:
-            cause = Cause(package.skip.value)
-            verdicts[index] = Verdict(package=package, outcome=Outcome.SKIPPED, cause=cause, detail=_SKIPPED[cause])
+            verdicts[index] = judge_unsigned(package, settings.policy)
             continue
         source = settings.registries.of_package(package.name)
         rule = settings.upstreams.rule_for(package.name, source)
@@ -288,10 +296,3 @@ def _judge_again(
 
 
 NO_ARCHIVE = "its archive is not in the folder that --tarballs names"
-_SKIPPED = {
-    Cause.LOCAL: "from this machine's disk, no registry's",
-    Cause.GIT: "from git, no registry's",
-    Cause.WORKSPACE: "a workspace of this project",
-    Cause.BUNDLED: "inside the archive of the package that bundles it",
-    Cause.REMOTE: "an archive from a URL, which no registry signs",
-}

@@ -1,4 +1,4 @@
-"""``yarn.lock`` version 1: blocks of indented lines below the ranges that they answer.
+"""``yarn.lock`` of Yarn 1, read as Yarn 1 reads it: blocks of indented lines below the patterns that they answer.
 
 ::
 
@@ -7,15 +7,19 @@
       resolved "https://…/a-1.2.3.tgz#<sha1>"
       integrity sha512-…
 
-Without ``integrity`` (Yarn before 1.10) the SHA-1 behind ``resolved`` is what is locked.
+Without ``integrity`` (Yarn before 1.10) the SHA-1 behind ``resolved`` is what is locked. Quoted field names, colons behind
+names and several fields on one line are what Yarn 1's own parser accepts. A name that stands twice is refused, where Yarn
+takes the last one; so is what its parser gives up on, where Yarn tries YAML.
 
-Source: read off the files that Yarn 1.22 writes; there is no specification.
+Source: Yarn 1.22 ``src/lockfile/parse.js``, ``src/package-request.js``.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from typing import Any, Final
 
 from kedge.documents import DocumentError
 from kedge.registries.npm.locked import (
@@ -29,86 +33,226 @@ from kedge.registries.npm.locked import (
     parse_shasum,
     read_integrity,
 )
-from kedge.registries.npm.lockfiles.source import split_spec, told_apart
+from kedge.registries.npm.lockfiles.source import all_fields, odd, of_archive, split_spec, told_apart
 
-_QUOTED = r'"(?:[^"\\]|\\.)*"'
-_KEY = rf"(?:{_QUOTED}|[^\s\",:]+(?::[^\s\",]+)*)"
-_HEAD = re.compile(rf"({_KEY}(?:, {_KEY})*):")
-_FIELD = re.compile(rf"  (version|resolved|integrity):? ({_QUOTED}|\S.*)")
-
-Block = dict[str, str]
+MAX_DEPTH: Final = 8
+_HEADER = re.compile(r"yarn lockfile v([0-9]+)")
+_ODD = re.compile("[^\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_PLAIN = re.compile(r"[a-zA-Z/.-][^: \n,]*")
+_LITERAL = re.compile("[0-9]+|true|false")
+_OFFLINE = re.compile(r"[^/:#]+\.tgz(#.*)?")
+_QUOTE_OR_ESCAPE = re.compile(r'["\\]')
+_FIELDS = frozenset(
+    {
+        "name", "version", "uid", "resolved", "integrity", "registry", "dependencies", "optionalDependencies", "permissions",
+        "prebuiltVariants",
+    }
+)  # fmt: skip
 
 
 def read(text: str) -> Lockfile:
     """Read the lockfile.
 
     Raises:
-        DocumentError: a line is not of this form; its number says which.
+        DocumentError: a line is not what Yarn 1 reads; its number says which.
     """
-    blocks: dict[tuple[str, ...], tuple[int, Block]] = {}
-    block: Block | None = None
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        if not line.startswith(" "):
-            block = {}
-            keys = _keys(line, number)
-            if keys in blocks:
-                raise DocumentError(f"line {number}", f"{keys[0]} stands there twice")
-            blocks[keys] = number, block
-        elif block is None:
-            raise DocumentError(f"line {number}", "is indented, and belongs to nothing")
-        elif match := _FIELD.fullmatch(line):
-            if match[1] in block:
-                raise DocumentError(f"line {number}", f"{match[1]} stands there twice")
-            block[match[1]] = _unquoted(match[2], number)
-        elif re.match(r"    |  \S+:$|  [^\s]+ \S", line) is None:
-            raise DocumentError(f"line {number}", "is not a line of a yarn.lock")
-    return Lockfile(
-        kind="yarn.lock v1", packages=merge([_entry(keys, number, found) for keys, (number, found) in blocks.items()])
-    )
+    parser = _Parser(text)
+    top = parser.mapping(0)
+    blocks: dict[int, tuple[list[str], Any]] = {}
+    for key, (number, value) in top.items():
+        blocks.setdefault(number, ([], value))[0].append(key)
+    found = [package for number, (keys, value) in blocks.items() for package in _block(keys, value, number)]
+    return Lockfile(kind="yarn.lock v1", packages=merge(found))
 
 
-def _keys(line: str, number: int) -> tuple[str, ...]:
-    match = _HEAD.fullmatch(line)
-    if match is None:
-        raise DocumentError(f"line {number}", 'must be ranges such as lodash@^4.17.0, and end in ":"')
-    return tuple(_unquoted(key, number) for key in re.findall(_KEY, match[1]))
+class _Parser:
+    """Yarn's parser: tokens, and mappings by their indentation. Tokens are ``(kind, value, line)``."""
+
+    def __init__(self, text: str) -> None:
+        text = text.replace("\r\n", "\n")
+        strange = _ODD.search(text)
+        if strange is not None:
+            number = text.count("\n", 0, strange.start()) + 1
+            raise DocumentError(f"line {number}", f"holds the character U+{ord(strange[0]):04X}, which Yarn never writes")
+        self._tokens = _tokens(text)
+        self._token = next(self._tokens)
+        self._depth = 0
+
+    def _next(self) -> None:
+        self._token = next(self._tokens)
+
+    def _fail(self, problem: str) -> DocumentError:
+        return DocumentError(f"line {self._token[2]}", problem)
+
+    def mapping(self, indent: int) -> dict[str, Any]:
+        """Read a mapping; the outermost has ``(id of the block, value)`` for each name."""
+        if indent > MAX_DEPTH:
+            raise self._fail("is nested too deep")
+        table: dict[str, Any] = {}
+        while True:
+            kind, value, line = self._token
+            if kind == "newline":
+                self._next()
+                if not indent:
+                    continue
+                if self._token[0] != "indent" or self._token[1] != indent:
+                    return table
+                self._next()
+            elif kind == "indent":
+                if value != indent:
+                    if not indent:
+                        raise self._fail("is indented, and belongs to nothing")
+                    return table
+                self._next()
+            elif kind == "end":
+                return table
+            elif kind == "text" and isinstance(value, str):
+                was_nested = self._names(table, indent, line)
+                if was_nested and indent and self._token[0] != "indent":
+                    return table
+            else:
+                raise self._fail("must begin with a name")
+
+    def _names(self, table: dict[str, Any], indent: int, line: int) -> bool:
+        """Read names and their value into ``table``; whether the value is a mapping."""
+        keys = [self._token[1]]
+        self._next()
+        while self._token[0] == "comma":
+            self._next()
+            if self._token[0] != "text" or not isinstance(self._token[1], str):
+                raise self._fail("must have a name behind the comma")
+            keys.append(self._token[1])
+            self._next()
+        colon = self._token[0] == "colon"
+        if colon:
+            self._next()
+        if self._token[0] == "text":
+            value: Any = self._token[1]
+            self._next()
+        elif colon:
+            value = self.mapping(indent + 1)
+        else:
+            raise DocumentError(f"line {line}", 'must be ranges such as lodash@^4.17.0 that end in ":", or "name value"')
+        for key in keys:
+            if key in table or key == "__proto__":
+                raise DocumentError(f"line {line}", f"{key[:80]} stands there twice, or must not stand there")
+            table[key] = (line, value) if not indent else value
+        return isinstance(value, dict)
 
 
-def _unquoted(text: str, number: int) -> str:
-    if not text.startswith('"'):
-        return text
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise DocumentError(f"line {number}", "holds a text whose quotes are not right") from error
-    if not isinstance(value, str):
-        raise DocumentError(f"line {number}", "must hold a text")
-    return value
+def _tokens(text: str) -> Iterator[tuple[str, Any, int]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        at = len(line) - len(line.lstrip(" "))
+        if at and at < len(line):
+            if at % 2:
+                raise DocumentError(f"line {number}", "is indented by an odd number of blanks")
+            yield "indent", at // 2, number
+        while at < len(line):
+            sign = line[at]
+            if sign == " ":
+                at += 1
+            elif sign == "#":
+                header = _HEADER.fullmatch(line[at + 1 :].strip())
+                if header is not None and header[1] != "1":
+                    raise DocumentError("", "is a yarn.lock of an unknown version: v1 and berry are read")
+                break
+            elif sign in ":,":
+                yield ("colon" if sign == ":" else "comma"), sign, number
+                at += 1
+            elif sign == '"':
+                value, at = _quoted(line, at, number)
+                yield "text", value, number
+            elif match := _LITERAL.match(line, at):
+                yield "text", (int(match[0]) if match[0].isdigit() and len(match[0]) < 16 else match[0] == "true"), number
+                at = match.end()
+            elif match := _PLAIN.match(line, at):
+                yield "text", match[0], number
+                at = match.end()
+            else:
+                raise DocumentError(f"line {number}", "is not a line of a yarn.lock")
+        yield "newline", None, number
+    while True:
+        yield "end", None, number
 
 
-def _entry(keys: tuple[str, ...], number: int, block: Block) -> LockedPackage:
+def _quoted(line: str, at: int, number: int) -> tuple[str, int]:
+    end = at + 1
+    while found := _QUOTE_OR_ESCAPE.search(line, end):
+        end = found.end()
+        if found[0] == '"':
+            try:
+                value = json.loads(line[at:end])
+                value.encode()
+            except ValueError as error:
+                raise DocumentError(f"line {number}", "holds a text whose quotes are not right") from error
+            return str(value), end
+        end += 1
+    raise DocumentError(f"line {number}", "holds a text whose quotes are not right")
+
+
+def _block(keys: list[str], block: Any, number: int) -> Iterator[LockedPackage]:
+    """What a block stands for: each of its patterns is judged, unless they agree."""
     place = f"line {number}"
-    name, wanted = split_spec(keys[0])
-    if "version" not in block:
-        raise DocumentError(place, f"{name} has no version (is the file cut off?)")
+    try:
+        if not isinstance(block, dict):
+            raise DocumentError(place, "is not a block: Yarn takes its value for another pattern")
+        if "version" not in block:
+            raise DocumentError(place, f"{keys[0][:80]} has no version (is the file cut off?)")
+        all_fields(block, _FIELDS, place)
+        for name in ("version", "resolved", "integrity", "name"):
+            if name in block and not isinstance(block[name], str):
+                raise DocumentError(place, f"{name} must be a text")
+    except DocumentError as error:
+        yield odd(split_spec(keys[0])[0], place, error)
+        return
+    for (name, skip), (source, aliases) in _meant(keys, block).items():
+        try:
+            yield _package(name, skip, source, block, place, tuple(sorted(aliases - {name})))
+        except DocumentError as error:
+            yield odd(name, place, error)
+
+
+def _meant(keys: list[str], block: dict[str, Any]) -> dict[tuple[str, Skip | None], tuple[str, set[str]]]:
+    """What a block's patterns name, each package and kind once: a source, and the names that it is installed as."""
+    found: dict[tuple[str, Skip | None], tuple[str, set[str]]] = {}
+    specs = [split_spec(key) for key in keys]
+    # By ``resolutions`` a range is answered by an alias of the same name: they share the alias' block.
+    real = {
+        outer: split_spec(wanted.removeprefix("npm:"))[0] for outer, wanted in specs if wanted.startswith("npm:")
+    }
+    for outer, wanted in specs:
+        skip = None if wanted.startswith("npm:") else told_apart(wanted)
+        name = outer if skip is not None else real.get(outer, outer)
+        found.setdefault((name, skip), (wanted, set()))[1].add(outer)
+    stated = block.get("name", keys[0])
+    if "name" in block and any(skip is None for _, skip in found) and (stated, None) not in found:
+        found[stated, None] = ("", {name for name, _ in found})
+    return found
+
+
+def _package(
+    name: str, skip: Skip | None, source: str, block: dict[str, Any], place: str, aliases: tuple[str, ...]
+) -> LockedPackage:
     resolved = block.get("resolved")
-    skip = told_apart(wanted) or (Skip.GIT if resolved is not None and told_apart(resolved) is Skip.GIT else None)
-    if wanted.startswith("npm:"):
-        name = split_spec(wanted.removeprefix("npm:"))[0]
+    if skip in (Skip.LOCAL, Skip.WORKSPACE) and resolved is not None:
+        skip = told_apart(resolved) or Skip.UNKNOWN
+    elif skip is None and resolved is not None and _OFFLINE.fullmatch(resolved) is None:
+        skip = of_archive(resolved)
     if skip is not None:
-        return LockedPackage(name=name, version=block["version"], resolved=resolved, where=(place,), skip=skip)
+        return LockedPackage(
+            name=name, version=block["version"], resolved=resolved or source, where=(place,), skip=skip, aliases=aliases
+        )
     return LockedPackage(
         name=check_name(name, place),
         version=check_version(block["version"], place),
         digests=_digests(block, place),
         resolved=resolved,
         where=(place,),
+        aliases=aliases,
     )
 
 
-def _digests(block: Block, place: str) -> tuple[Digest, ...]:
+def _digests(block: dict[str, Any], place: str) -> tuple[Digest, ...]:
     if "integrity" in block:
         return read_integrity(block["integrity"], place)
     shasum = block.get("resolved", "").partition("#")[2]

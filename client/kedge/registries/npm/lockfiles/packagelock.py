@@ -1,16 +1,17 @@
 """``package-lock.json`` and ``npm-shrinkwrap.json``, lockfile versions 1, 2 and 3.
 
 Versions 2 and 3 list ``packages`` by their folder; version 2 repeats them in version 1's form under ``dependencies``
-for old tools, which is not read. Version 1 is a tree of ``dependencies``. ``resolved`` decides nothing about which
-registry is asked: that is the user's configuration.
+for old tools. Version 1 is a tree of ``dependencies``. Each version of npm reads another one of the two, so that both
+are read, and must agree. ``resolved`` decides nothing about which registry is asked: that is the user's configuration.
 
-Source: the npm documentation of package-lock.json.
+Source: the npm documentation of package-lock.json; Arborist's ``load-virtual.js``, ``node.js`` and ``reify.js``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from kedge.documents import DocumentError, Fields
@@ -23,9 +24,10 @@ from kedge.registries.npm.locked import (
     merge,
     read_integrity,
 )
-from kedge.registries.npm.lockfiles.source import split_spec, told_apart
+from kedge.registries.npm.lockfiles.source import is_inside, odd, of_archive, split_spec, told_apart
 
 MAX_DEPTH = 200
+_REQUIRES = ("dependencies", "devDependencies", "optionalDependencies", "workspaces")
 
 
 def read(text: str) -> Lockfile:
@@ -34,17 +36,76 @@ def read(text: str) -> Lockfile:
     Raises:
         DocumentError: it is damaged, or of another version.
     """
-    fields = Fields(load(text))
+    document = load(text)
+    fields = Fields(document)
     if "lockfileVersion" not in fields:
         fields.fail("lockfileVersion", "is missing: this is no package-lock.json, or one of npm 4 or older")
     version = fields.integer("lockfileVersion")
     if version not in (1, 2, 3):
         fields.fail("lockfileVersion", f"is {version}; 1, 2 and 3 are read")
+    if version == 1 and "packages" in fields:
+        fields.fail("packages", "stands in a lockfile of version 1: npm 7 and later read it, older ones do not")
+    if version == 3 and "dependencies" in fields:
+        fields.fail("dependencies", "stands in a lockfile of version 3, which has packages only")
+    tree = list(_tree(fields, 0)) if version < 3 and "dependencies" in fields else []
     if version == 1:
-        found = list(_tree(fields, 0)) if "dependencies" in fields else []
-    else:
-        found = [_entry(place, entry) for place, entry in fields.table("packages").items() if place]
-    return Lockfile(kind=f"package-lock v{version}", packages=merge(found))
+        return Lockfile(kind="package-lock v1", packages=merge(tree))
+    packages, bundled = fields.table("packages"), _bundled(document["packages"])
+    found = [_entry(place, entry, bundled) for place, entry in packages.items(but=_is_no_table) if place]
+    found += [
+        odd("", place, DocumentError(packages.at(place), "must be a table"))
+        for place, entry in document["packages"].items()
+        if _is_no_table(entry)
+    ]
+    root = document["packages"].get("")
+    if not found and isinstance(root, dict) and any(root.get(name) for name in _REQUIRES):
+        packages.fail('""', "has dependencies, and no package is locked (is the file cut off?)")
+    return Lockfile(kind=f"package-lock v{version}", packages=merge([*found, *_disagreeing(found, tree)]))
+
+
+def _is_no_table(value: Any) -> bool:
+    return not isinstance(value, dict)
+
+
+def _disagreeing(found: list[LockedPackage], tree: list[LockedPackage]) -> Iterator[LockedPackage]:
+    """The second tree's entries, which old versions of npm install, and a fault where they are not the first's."""
+    by_place = {package.where[0]: package for package in found}
+    for package in tree:
+        other = by_place.get(package.where[0])
+        yield package
+        if other is None or other.skip is not None or package.skip is not None:
+            continue
+        if (other.name, other.version, other.digests) != (package.name, package.version, package.digests):
+            detail = "dependencies and packages do not lock the same content here: versions of npm read one or the other"
+            yield replace(package, skip=Skip.UNKNOWN, unbound=detail, digests=())
+
+
+def _bundled(packages: Mapping[str, Any]) -> set[str]:
+    """The places whose content is in the archive of another package, as npm finds them (``getBundler``)."""
+    found: set[str] = set()
+    for place, entry in packages.items():
+        names = entry.get("bundleDependencies") if isinstance(entry, dict) and "node_modules/" in place else None
+        if not isinstance(names, list):
+            continue
+        waiting = [f"{place}/node_modules/{name}" for name in names if isinstance(name, str)]
+        while waiting:
+            inner = waiting.pop()
+            if inner in found or not isinstance(packages.get(inner), dict):
+                continue
+            found.add(inner)
+            for group in ("dependencies", "optionalDependencies", "peerDependencies"):
+                wanted = packages[inner].get(group)
+                waiting += [f"{place}/node_modules/{name}" for name in wanted] if isinstance(wanted, dict) else []
+    return found
+
+
+def _is_bundled(place: str, bundled: set[str]) -> bool:
+    """Whether a place, or one above it, is bundled."""
+    while place:
+        if place in bundled:
+            return True
+        place = place.rpartition("/node_modules/")[0]
+    return False
 
 
 def load(text: str) -> Any:
@@ -78,55 +139,120 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def _entry(place: str, entry: Fields) -> LockedPackage:
-    if "link" in entry and entry.boolean("link"):
-        return LockedPackage(name=_folder_name(place), version="", where=(place,), skip=Skip.WORKSPACE)
-    marker = "node_modules/"
-    inside = place.rfind(marker)
-    if inside < 0:
-        name = entry.text("name") if "name" in entry else place
-        return LockedPackage(name=name, version="", where=(place,), skip=Skip.WORKSPACE)
-    name = entry.text("name") if "name" in entry else place[inside + len(marker) :]
-    resolved = entry.optional("resolved", entry.text)
-    skip = told_apart(resolved) if resolved is not None else None
-    if skip is Skip.REMOTE:
-        skip = None  # a registry's archive has a URL too: the registry is asked
-    if "inBundle" in entry and entry.boolean("inBundle") and "integrity" not in entry:
-        skip = Skip.BUNDLED
-    return _package(entry, name, entry.text("version") if "version" in entry else "", place, resolved, skip)
+def _entry(place: str, entry: Fields, bundled: set[str]) -> LockedPackage:
+    name = ""
+    try:
+        name, is_inner = _name_of(place)
+        link = entry.boolean("link") if "link" in entry else False
+        if link or not is_inner:
+            folder = entry.text("resolved") if link else place
+            inside = is_inside(folder) and told_apart(f"./{folder}") is Skip.LOCAL
+            skip = Skip.WORKSPACE if inside else Skip.OUTSIDE
+            stated = entry.text("name") if not is_inner and "name" in entry else name
+            return LockedPackage(name=stated, version="", resolved=folder, where=(place,), skip=skip)
+        real = entry.text("name") if "name" in entry else name
+        resolved = _resolved(entry)
+        skip = of_archive(resolved) if resolved is not None else None
+        marked = "inBundle" in entry and entry.boolean("inBundle")
+        if marked and resolved is None and "integrity" not in entry and _is_bundled(place, bundled):
+            skip = Skip.BUNDLED
+        version = entry.text("version") if "version" in entry else ""
+        aliases = (name,) if real != name else ()
+        return _package(entry, real, version, place, resolved, skip, aliases)
+    except DocumentError as error:
+        return odd(name, place, error)
+
+
+def _name_of(place: str) -> tuple[str, bool]:
+    """The name of the folder at a place, and whether it is one of ``node_modules``.
+
+    Raises:
+        DocumentError: npm would read the place in another way.
+    """
+    parts = place.split("/")
+    if "node_modules" not in place:
+        return place, False
+    at = parts.index("node_modules") if "node_modules" in parts else len(parts)
+    name = ""
+    while at < len(parts):
+        size = 3 if parts[at + 1 : at + 2] and parts[at + 1].startswith("@") else 2
+        name = "/".join(parts[at + 1 : at + size])
+        if parts[at] != "node_modules":
+            break
+        check_name(name, place)
+        at += size
+    if at != len(parts) or not name or any(part in ("", ".", "..") for part in parts):
+        raise DocumentError(place, "is not a folder such as node_modules/lodash")
+    return name, True
+
+
+def _resolved(entry: Fields) -> str | None:
+    """``resolved``; npm 5 writes ``false`` where there is none. What npm writes nowhere may mean anything."""
+    hidden = next((name for name in entry.names() if name.startswith("_")), None)
+    if hidden is not None:
+        entry.fail(hidden, "is a field that npm takes for the package's source, and never writes")
+    if "resolved" not in entry:
+        return None
+    try:
+        return entry.text("resolved")
+    except DocumentError:
+        if entry.boolean("resolved"):
+            raise
+        return None
 
 
 def _tree(fields: Fields, depth: int, above: str = "") -> Iterator[LockedPackage]:
     if depth > MAX_DEPTH:
         raise DocumentError("", "is nested too deep")
-    for name, entry in fields.table("dependencies").items():
+    dependencies = fields.table("dependencies")
+    for name in dependencies.names():
         place = f"{above}node_modules/{name}"
-        version, resolved = entry.text("version"), None
-        if "resolved" in entry and "bundled" not in entry:
-            resolved = entry.text("resolved")
-        skip, real = told_apart(version), name
-        if version.startswith("npm:"):
-            real, version = split_spec(version.removeprefix("npm:"))
-        if "bundled" in entry and entry.boolean("bundled") and "integrity" not in entry:
-            skip = Skip.BUNDLED
-        yield _package(entry, real, "" if told_apart(version) else version, place, resolved, skip)
+        try:
+            entry = dependencies.table(name)
+        except DocumentError as error:
+            yield odd(name, place, error)
+            continue
+        yield _node(name, entry, place, depth)
         if "dependencies" in entry:
             yield from _tree(entry, depth + 1, f"{place}/")
 
 
+def _node(name: str, entry: Fields, place: str, depth: int) -> LockedPackage:
+    try:
+        check_name(name, place)
+        version, resolved = entry.text("version"), _resolved(entry)
+        skip, real = told_apart(version), name
+        if skip is None and resolved is not None:
+            skip = of_archive(resolved)
+        if version.startswith("npm:"):
+            real, version = split_spec(version.removeprefix("npm:"))
+        if "bundled" in entry and entry.boolean("bundled") and resolved is None and "integrity" not in entry and depth:
+            skip = skip or Skip.BUNDLED
+        source = version if told_apart(version) else resolved
+        aliases = (name,) if real != name else ()
+        return _package(entry, real, "" if told_apart(version) else version, place, source, skip, aliases)
+    except DocumentError as error:
+        return odd(name, place, error)
+
+
 def _package(
-    entry: Fields, name: str, version: str, place: str, resolved: str | None, skip: Skip | None
+    entry: Fields,
+    name: str,
+    version: str,
+    place: str,
+    resolved: str | None,
+    skip: Skip | None,
+    aliases: tuple[str, ...],
 ) -> LockedPackage:
     if skip is not None:
-        return LockedPackage(name=name, version=version, resolved=resolved, where=(place,), skip=skip)
+        return LockedPackage(
+            name=name, version=version, resolved=resolved, where=(place,), skip=skip, aliases=aliases
+        )
     return LockedPackage(
         name=check_name(name, entry.at("name")),
         version=check_version(version, entry.at("version")) if version else entry.fail("version", "is missing"),
         digests=read_integrity(entry.text("integrity"), entry.at("integrity")) if "integrity" in entry else (),
         resolved=resolved,
         where=(place,),
+        aliases=aliases,
     )
-
-
-def _folder_name(place: str) -> str:
-    return place.rpartition("node_modules/")[2] or place
