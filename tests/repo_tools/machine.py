@@ -10,7 +10,7 @@ from pathlib import Path
 
 from support import zygote
 
-__all__ = ["Machine", "Result"]
+__all__ = ["Machine", "Result", "unwrapped"]
 
 
 @dataclass(frozen=True)
@@ -62,3 +62,8 @@ class Machine:
             env=self.environment(),
         )
         return Result(done.returncode, done.stdout, done.stderr)
+
+
+def unwrapped(text: str) -> str:
+    """What was printed, as if the terminal had been wide enough."""
+    return " ".join(text.split())

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from repo_tools.ceremony import NPM, contents
-from repo_tools.machine import Machine, Result
+from repo_tools.machine import Machine, Result, unwrapped
 
 PEOPLE = ("alice", "bob", "carol", "npm-team", "ci")
 
@@ -110,7 +110,7 @@ def test_a_whole_ceremony_a_change_and_a_rotation(shell: Shell) -> None:
     for name in ("alice", "carol-2", "carol", "npm-team"):
         given = f"--root public/metadata/1.root.json --key file:{name}.pem --passphrase-fd 0 --accept-lint-errors"
         line = f"sign r2.json {given} --yes -o {name}.json"
-        said = shell.ok(line, secret=name).err
+        said = unwrapped(shell.ok(line, secret=name).err)
         assert "replaces target registry.npmjs.org/keys.json: " in said
         assert "removes key SHA256:jl3bwswu80PjjokCgh0o2w5c2U4LhQAE57gj9cz1kzA for npm:signatures" in said
     shell.ok("event import -w ws alice.json carol-2.json carol.json npm-team.json")

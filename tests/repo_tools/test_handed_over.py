@@ -20,7 +20,7 @@ from conftest import Require
 from kedge_repo.publish.replay import MemoryFetcher
 from repo_tools.ceremony import NPM, contents
 from repo_tools.conftest import PIN, SshAgent, Token
-from repo_tools.machine import Machine
+from repo_tools.machine import Machine, unwrapped
 
 OPENSSL_ED25519 = "openssl pkeyutl -sign -rawin -inkey npm-team.pem -in {payload} -out npm-team.sig"
 OPENSSL_ECDSA = "openssl dgst -sha256 -sign npm-team-2.pem -out npm-team-2.sig {payload}"
@@ -123,7 +123,7 @@ def test_two_of_three_with_a_file_a_token_and_an_agent_and_one_openssl(
     maintainers.ok("event", "export", "-w", "ws", "-o", "two.json")
     hand("two.json", maintainers, alice, carol, npm)
     again = ("sign", "two.json", "--root", "my-root.json", "--yes", "-o", "answer-2.json")
-    shown = alice.ok(*again, "--key", "file:alice.pem", "--passphrase-fd", 0, secret="alice's\n").err
+    shown = unwrapped(alice.ok(*again, "--key", "file:alice.pem", "--passphrase-fd", 0, secret="alice's\n").err)
     assert f"revokes key {old}: nothing that it ever signed is accepted any more" in shown
     assert "after this, any 2 of alice:" in shown
     assert carol.ok(*again, "--key", "ssh-agent:carol").out == "answer-2.json\n"

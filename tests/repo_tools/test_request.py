@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def test_a_ceremony_works_with_nothing_shared_but_the_files(tmp_path: Path) -> N
         machine = tmp_path / name
         machine.mkdir()
         verified = verify_request(Request.from_bytes((tmp_path / "r.json").read_bytes()), NOTHING_YET)
-        codes.add(review_request(verified).code)
+        codes.add(review_request(verified, now=datetime.now(UTC)).code)
         answer = sign_request(verified, ceremony.signers[name])
         (machine / "response.json").write_bytes(answer.to_bytes())
     people = ("alice", "carol", "npm-team")
@@ -129,7 +130,7 @@ def test_the_signed_snapshot_keeps_a_role_from_being_begun_again(rotated: Ceremo
     refused(forged, root(rotated), f"does not bring {NPM}, which is version 1 in the signed snapshot")
     # The control: without the snapshot it passes as a role's first version, and the review says what that means.
     unlisted = replace(forged, base={name: data for name, data in left_out.items() if name != "snapshot"})
-    lines = list(review_request(verify_request(unlisted, root(rotated))).lines())
+    lines = list(review_request(verify_request(unlisted, root(rotated)), now=rotated.now).lines())
     assert "no snapshot: nothing of this repository was ever published" in lines[2]
 
 
@@ -212,7 +213,9 @@ def test_a_trusted_root_that_is_none_is_the_users_fault(rotated: Ceremony) -> No
 
 
 def test_the_review_says_what_changes_and_by_whom(rotated: Ceremony) -> None:
-    lines = list(review_request(verify_request(export_request(rotated.workspace), root(rotated))).lines())
+    lines = list(
+        review_request(verify_request(export_request(rotated.workspace), root(rotated)), now=rotated.now).lines()
+    )
     text = "\n".join(lines)
     new = hashlib.sha256(b'{"keys":[]}').hexdigest()
     assert f"{NPM} version 2 (after 1)" in text
@@ -224,7 +227,7 @@ def test_the_review_says_what_changes_and_by_whom(rotated: Ceremony) -> None:
 def test_the_review_shows_keys_that_come_and_go_by_fingerprint(ready: Ceremony) -> None:
     new = CryptoSigner.generate_ed25519()
     change(ready.workspace, lambda view: rotate_key(view, "carol", new.public_key), now=ready.now)
-    shown = review_request(verify_request(export_request(ready.workspace), root(ready)))
+    shown = review_request(verify_request(export_request(ready.workspace), root(ready)), now=ready.now)
     labels = {key.name: key.label for key in shown.keys}
     fact = next(fact for fact in shown.roles[0].facts if fact.startswith("root is signed by"))
     assert labels["carol"] in fact.partition("(was")[0]
@@ -234,7 +237,7 @@ def test_the_review_shows_keys_that_come_and_go_by_fingerprint(ready: Ceremony) 
 
 def test_nothing_in_a_request_reaches_the_terminal_unescaped(rotated: Ceremony) -> None:
     request = replace(export_request(rotated.workspace), reason="all is well\x1b[2J\nrequest code: AAAA")
-    lines = list(review_request(verify_request(request, root(rotated))).lines())
+    lines = list(review_request(verify_request(request, root(rotated)), now=rotated.now).lines())
     assert all(line.isprintable() for line in lines)
     assert r"reason: all is well\x1b[2J\nrequest code: AAAA" in lines
 

@@ -29,7 +29,7 @@ def ready(tmp_path: Path) -> Ceremony:
 
 
 def shown(ceremony: Ceremony, sample: Sample | None = None) -> tuple[Review, str]:
-    found = review_request(own_request(ceremony.workspace), sample=sample)
+    found = review_request(own_request(ceremony.workspace), now=ceremony.now, sample=sample)
     assert schemas.faults("review", json.loads(json.dumps(review_table(found)))) == []
     return found, re.sub(r":[0-9a-f]{8}\b", "", "\n".join(found.lines()))
 

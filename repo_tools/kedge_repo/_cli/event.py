@@ -19,6 +19,7 @@ from kedge_repo._cli.options import (
     WorkspaceFolder,
     answer,
     answer_json,
+    columns,
     open_sample,
     open_workspace,
     present,
@@ -70,11 +71,13 @@ def review(
     sample: SampleFile = None, event: EventName = None, folder: WorkspaceFolder = None, as_json: AsJson = False
 ) -> None:
     """Show in words what the event changes, what follows from it, and its request code."""
-    found = review_request(own_request(open_workspace(folder), event=event), sample=open_sample(sample))
+    workspace = open_workspace(folder)
+    verified = own_request(workspace, event=event)
+    found = review_request(verified, now=present(), sample=open_sample(sample), life=workspace.policy().life())
     if as_json:
         answer_json(review_table(found))
     else:
-        answer(*found.lines())
+        answer(*found.lines(width=columns()))
 
 
 @app.command("export")

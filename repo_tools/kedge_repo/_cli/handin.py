@@ -14,12 +14,14 @@ from kedge.documents import blame_user, load_json
 from kedge.errors import ExitCode, InputError, KedgeError
 from kedge_repo._cli.lint import AcceptFindings, require_lint
 from kedge_repo._cli.options import (
+    AcceptKeyFault,
     AllowUnencrypted,
     AsJson,
     PassphraseFd,
     WorkspaceFolder,
     answer,
     answer_json,
+    columns,
     open_workspace,
     passphrase_source,
     present,
@@ -35,6 +37,7 @@ from kedge_repo.signing import (
     finding_table,
     open_signer,
     request_changes,
+    require_right_keys,
     review_request,
     sign_request,
     verify_request,
@@ -66,6 +69,7 @@ def new(
     yes: Annotated[bool, typer.Option("--yes", help="Sign what is shown without being asked.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to.")] = None,
     accept_lint_errors: AcceptFindings = False,
+    accept_key_fault: AcceptKeyFault = None,
     passphrase_fd: PassphraseFd = None,
     unencrypted: AllowUnencrypted = False,
 ) -> None:
@@ -82,18 +86,22 @@ def new(
         request = prepare(published, role, wished, reason=reason, expiry=timedelta(days=expiry_days), now=now)
     verified = verify_request(request, trusted, file=place)
     require_lint(request_changes(verified), now=now, accept_errors=accept_lint_errors)
-    shown = review_request(verified)
+    shown = review_request(verified, now=now)
     if key is None:
         path = out or Path(f"{request.event}.request.json")
         replace_file(path, request.to_bytes())
         say(f"request code: {verified.code}")
         answer(str(path))
         return
-    say(*shown.lines(), "")
+    say(*shown.lines(width=columns()), "")
+    require_right_keys(verified, accept=accept_key_fault or ())
     _confirm(yes)
     signer = open_signer(key, passphrase_source(passphrase_fd), protection=protection_of(unencrypted))
     path = out or Path(f"{request.event}.json")
-    replace_file(path, HandIn(request=request, responses=(sign_request(verified, signer),)).to_bytes())
+    replace_file(
+        path,
+        HandIn(request=request, responses=(sign_request(verified, signer, accept=accept_key_fault or ()),)).to_bytes(),
+    )
     answer(str(path))
 
 

@@ -10,6 +10,7 @@ What every command that changes something shares: its options, and what it print
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from kedge_repo.events import Wish
 from kedge_repo.events import change as make_change
 from kedge_repo.signing import (
     KeyProtection,
+    KeyRule,
     Passphrase,
     Sample,
     ask_passphrase,
@@ -60,6 +62,14 @@ SampleFile: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--sample", metavar="PACKUMENT", help="Count how many releases of this package stop verifying afterwards."
+    ),
+]
+AcceptKeyFault: TypeAlias = Annotated[
+    list[KeyRule] | None,
+    typer.Option(
+        "--accept-key-fault",
+        metavar="RULE",
+        help="Sign although this is wrong with the keys: keyid, material-changed, one-key-twice, online-key-in-root.",
     ),
 ]
 AllowUnencrypted: TypeAlias = Annotated[
@@ -143,6 +153,11 @@ def bin_signers(
         return tuple(open_signer(uri, secret, protection=protection) for uri in keys)
     delegation, _ = require_bins(workspace, role)
     return open_keyholders(workspace, delegation.policy.keyholders, secret, protection=protection)
+
+
+def columns() -> int:
+    """How wide the terminal is, or what ``COLUMNS`` says; 0 where there is neither, and nothing is to be wrapped."""
+    return shutil.get_terminal_size(fallback=(0, 0)).columns
 
 
 def answer(*lines: str) -> None:

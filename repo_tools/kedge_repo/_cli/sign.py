@@ -14,12 +14,14 @@ from kedge.errors import InputError
 from kedge_repo._cli.event import tell_imported
 from kedge_repo._cli.lint import AcceptFindings, require_lint
 from kedge_repo._cli.options import (
+    AcceptKeyFault,
     AllowUnencrypted,
     EventName,
     PassphraseFd,
     SampleFile,
     WorkspaceFolder,
     answer,
+    columns,
     open_sample,
     open_workspace,
     passphrase_source,
@@ -31,12 +33,12 @@ from kedge_repo.events import own_request, sign_event
 from kedge_repo.signing import (
     FirstCeremony,
     Request,
-    Review,
     TrustedRoot,
     VerifiedRequest,
     open_keyholders,
     open_signer,
     request_changes,
+    require_right_keys,
     review_request,
     sign_request,
     verify_request,
@@ -69,6 +71,7 @@ def sign(
     sample: SampleFile = None,
     yes: Annotated[bool, typer.Option("--yes", help="Sign what is shown without being asked.")] = False,
     accept_lint_errors: AcceptFindings = False,
+    accept_key_fault: AcceptKeyFault = None,
     event: EventName = None,
     passphrase_fd: PassphraseFd = None,
     unencrypted: AllowUnencrypted = False,
@@ -87,25 +90,26 @@ def sign(
 
     if key is None and as_keyholder is None and payload_out is None:
         raise InputError("sign: say which key with --key URI, or --as NAME")
-    workspace = None
+    workspace, life = None, None
     if request is None:
         workspace = open_workspace(folder)
-        verified = own_request(workspace, event=event)
+        verified, life = own_request(workspace, event=event), workspace.policy().life()
     else:
         verified = _handed_over(request, root, first_ceremony)
-    shown = review_request(verified, sample=open_sample(sample))
+    accept = accept_key_fault or []
+    shown = review_request(verified, now=present(), sample=open_sample(sample), life=life)
+    require_lint(request_changes(verified), now=present(), accept_errors=accept_lint_errors)
+    say(*shown.lines(width=columns()), "")
+    require_right_keys(verified, accept=accept)
     if payload_out is not None:
-        require_lint(request_changes(verified), now=present(), accept_errors=accept_lint_errors)
-        say(*shown.lines(), "")
         _write_payloads(verified, payload_out)
         return
-    require_lint(request_changes(verified), now=present(), accept_errors=accept_lint_errors)
-    _confirm(shown, yes)
+    _confirm(yes)
     opened = signer()
     if workspace is not None:
-        tell_imported(sign_event(workspace, opened, event=verified.request.event, code=verified.code))
+        tell_imported(sign_event(workspace, opened, event=verified.request.event, code=verified.code, accept=accept))
         return
-    response = sign_request(verified, opened)
+    response = sign_request(verified, opened, accept=accept)
     path = out or Path(f"{response.event}.{fingerprint(opened.public_key)[:8]}.response.json")
     replace_file(path, response.to_bytes())
     answer(str(path))
@@ -134,8 +138,7 @@ def _handed_over(request: Path, root: Path | None, first_ceremony: bool) -> Veri
     return verify_request(parsed, start, file=str(request))
 
 
-def _confirm(shown: Review, yes: bool) -> None:
-    say(*shown.lines(), "")
+def _confirm(yes: bool) -> None:
     if yes:
         return
     if not os.isatty(0):

@@ -27,6 +27,8 @@ class Rule(StrEnum):
     UNCHECKED_SIGNATURE = "unchecked-signature"
     KEYID = "keyid"
     ONE_KEY_TWICE = "one-key-twice"
+    MATERIAL_CHANGED = "material-changed"
+    ONLINE_KEY_IN_ROOT = "online-key-in-root"
     CONTENT = "content"
     ROLLBACK = "rollback"
     MISSING = "missing"

@@ -32,14 +32,11 @@ A break that lies wholly below the bootstrap floor can meet no client of today, 
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from securesystemslib.formats import encode_canonical
 from tuf.api.metadata import Key, MetaFile, Root, Snapshot, Targets, Timestamp
 
 from kedge.documents import format_time
@@ -48,6 +45,7 @@ from kedge.registries import Severity
 from kedge.tuf import Checked, Count, Parsed, content_matches, count_signatures
 from kedge_repo.audit.findings import AuditFinding, Rule, VersionFact
 from kedge_repo.audit.source import Archive, Entry, TargetFact, listed_roles
+from kedge_repo.signing import KeyRule, judge_keys
 from kedge_repo.workspace import fingerprint
 
 
@@ -115,8 +113,6 @@ def lowered(found: AuditFinding, below: bool) -> AuditFinding:
 
 Report = Callable[[AuditFinding], None]
 
-_KEYID = re.compile(r"[0-9a-f]{64}")
-
 
 def count(delegator: Root | Targets, entry: Entry, checked: Checked, report: Report) -> Count | None:
     """Count every right signature of ``entry`` by the keys that ``delegator`` names; None where it names none."""
@@ -152,36 +148,11 @@ def odd_signatures(entry: Entry, keys: Mapping[str, Key], right: Iterable[str]) 
             yield finding(Rule.WRONG_SIGNATURE, Severity.WARNING, entry, text)
 
 
-def check_keys(entry: Entry, keys: Mapping[str, Key], roles: Mapping[str, Iterable[str]]) -> Iterator[AuditFinding]:
-    """Keyids that do not fit their keys, and keys that stand twice in a role."""
-    for keyid, key in keys.items():
-        if _KEYID.fullmatch(keyid) is None or keyid not in _derived(key):
-            text = f"the keyid {keyid[:16]} is not the digest of its key: clients that compare them refuse the file"
-            yield finding(Rule.KEYID, Severity.WARNING, entry, text)
-    for role, keyids in roles.items():
-        seen: dict[str, str] = {}
-        for keyid in keyids:
-            if keyid not in keys:
-                yield finding(
-                    Rule.KEYID, Severity.WARNING, entry, f"{role} names the key {keyid[:16]}, which is not there"
-                )
-                continue
-            other = seen.setdefault(fingerprint(keys[keyid]), keyid)
-            if other != keyid:
-                text = f"{role} names one key under two keyids, {other[:16]} and {keyid[:16]}: it counts once"
-                yield finding(Rule.ONE_KEY_TWICE, Severity.WARNING, entry, text)
-
-
-def _derived(key: Key) -> set[str]:
-    """The keyids that tools derive from a key: over all its fields, without a tool's own, and over the bare ones."""
-    whole: dict[str, Any] = dict(key.to_dict())
-    named = {name: value for name, value in whole.items() if not name.startswith("x-")}
-    bare = {name: value for name, value in whole.items() if name in {"keytype", "scheme", "keyval"}}
-    return {_digest(fields) for fields in (whole, named, bare)}
-
-
-def _digest(fields: dict[str, Any]) -> str:
-    return hashlib.sha256(str(encode_canonical(fields)).encode("utf-8", "surrogatepass")).hexdigest()
+def check_keys(entry: Entry, signed: Root | Targets, before: dict[str, dict[str, str]]) -> Iterator[AuditFinding]:
+    """What is wrong with the keys that a file lists, by the rules of signing; ``before`` is what keyids were before."""
+    for fault in judge_keys(signed, before, entry.file):
+        severity = Severity.ERROR if fault.rule is KeyRule.MATERIAL else Severity.WARNING
+        yield finding(Rule(fault.rule.value), severity, entry, fault.message)
 
 
 Delegators = list[tuple[str, Parsed[Any]]]
@@ -226,12 +197,13 @@ def judge_role(
     delegators = index.delegators(role)
     keys = {keyid: key for _, parsed in delegators for keyid, key in _role_keys(parsed.signed, role).items()}
     reached, accepted = 0, False
+    materials: dict[str, dict[str, str]] = {}
     for entry in versions.values():
         below = floor > 1 and not accepted
         parsed = judged.read(entry, below=below)
         if parsed is None:
             continue
-        _check_delegated_keys(entry, parsed, judged)
+        _check_delegated_keys(entry, parsed, materials, judged)
         checked: Checked = {}
         counts = [count(delegator.signed, entry, checked, judged.report) for _, delegator in delegators]
         right = tuple(dict.fromkeys(keyid for counted in counts if counted is not None for keyid in counted.keyids))
@@ -257,11 +229,9 @@ def _not_signed(entry: Entry, met: Mapping[int, Count], delegators: Delegators, 
     judged.report(lowered(finding(Rule.SIGNATURES, Severity.ERROR, entry, text), below and not met))
 
 
-def _check_delegated_keys(entry: Entry, parsed: Parsed[Any], judged: Judged) -> None:
-    delegations = parsed.signed.delegations if isinstance(parsed.signed, Targets) else None
-    if delegations is not None:
-        roles = {name: listed.keyids for name, listed in (delegations.roles or {}).items()}
-        for odd in check_keys(entry, delegations.keys, roles):
+def _check_delegated_keys(entry: Entry, parsed: Parsed[Any], before: dict[str, dict[str, str]], judged: Judged) -> None:
+    if isinstance(parsed.signed, Targets):
+        for odd in check_keys(entry, parsed.signed, before):
             judged.report(odd)
 
 
@@ -305,6 +275,7 @@ def judge_roots(archive: Archive, floor: int, judged: Judged) -> None:
     """Hold every root to the rules; ``floor`` is the oldest from which clients get through."""
     unread = {file for file, _ in archive.unread}
     keys: dict[str, Key] = {}
+    materials: dict[str, dict[str, str]] = {}
     for version in range(1, max(archive.roots, default=1) + 1):
         entry, file = archive.roots.get(version), f"{version}.root.json"
         if entry is None:
@@ -319,8 +290,7 @@ def judge_roots(archive: Archive, floor: int, judged: Judged) -> None:
             continue
         root: Root = parsed.signed
         keys |= {keyid: root.keys[keyid] for keyid in root.roles[Root.type].keyids if keyid in root.keys}
-        roles = {name: role.keyids for name, role in root.roles.items()}
-        for odd in check_keys(entry, root.keys, roles):
+        for odd in check_keys(entry, root, materials):
             judged.report(odd)
         _signatures(archive, entry, parsed, floor, judged, keys)
 

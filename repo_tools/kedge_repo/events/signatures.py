@@ -6,7 +6,7 @@ of several responses all signatures are taken in, or none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -21,6 +21,7 @@ from kedge_repo.events.open_event import Standing, choose_event, stand
 from kedge_repo.signing import (
     FirstCeremony,
     Group,
+    KeyRule,
     Request,
     Response,
     RoleSignature,
@@ -152,19 +153,27 @@ def own_request(workspace: Workspace, *, event: str | None = None) -> VerifiedRe
     return verify_request(request, start, file=f"event {request.event}")
 
 
-def sign_event(workspace: Workspace, signer: Signer, *, event: str | None = None, code: str | None = None) -> Imported:
+def sign_event(
+    workspace: Workspace,
+    signer: Signer,
+    *,
+    event: str | None = None,
+    code: str | None = None,
+    accept: Collection[KeyRule] = (),
+) -> Imported:
     """Sign an open event inside the workspace, whose own first root is the root that is trusted.
 
-    ``code`` is the request code of what the keyholder was shown; anything else is not signed.
+    ``code`` is the request code of what the keyholder was shown; anything else is not signed. ``accept`` names what
+    may be wrong with the keys that it lists.
 
     Raises:
         InputError: there is no such event, this key has no say in it, or the event has another code by now.
-        VerificationError: the event does not follow from the signed metadata.
+        VerificationError: the event does not follow from the signed metadata, or something is wrong with its keys.
     """
     verified = own_request(workspace, event=event)
     if code is not None and verified.code != code:
         raise InputError(f"event {verified.request.event}: has changed since it was shown", hint="review it again")
-    response = sign_request(verified, signer)
+    response = sign_request(verified, signer, accept=accept)
     return import_responses(workspace, [("own signature", response)])
 
 

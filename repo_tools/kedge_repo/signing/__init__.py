@@ -10,7 +10,15 @@ __all__, __getattr__, __dir__ = door(
     __name__,
     {
         "key_diff": ["Sample", "read_sample"],
-        "keyholder": ["FirstCeremony", "TrustedRoot", "VerifiedRequest", "sign_request", "verify_request"],
+        "key_rules": ["KeyRule", "judge_keys"],
+        "keyholder": [
+            "FirstCeremony",
+            "TrustedRoot",
+            "VerifiedRequest",
+            "require_right_keys",
+            "sign_request",
+            "verify_request",
+        ],
         "lint": [
             "DocumentChange",
             "Version",
@@ -26,7 +34,7 @@ __all__, __getattr__, __dir__ = door(
             "workspace_documents",
         ],
         "request": ["Request", "Response", "RoleSignature", "TargetChange", "request_code"],
-        "review": ["Review", "review_request", "review_table"],
+        "review": ["review_request", "review_table"],
         "signers.keyfile": ["Algorithm", "KeyProtection", "new_key"],
         "signers.location": ["open_keyholders", "open_signer"],
         "signers.secret": ["Passphrase", "ask_passphrase", "asked_twice", "passphrase_from"],

@@ -1,8 +1,11 @@
 from kedge_repo.signing.key_diff import Sample as Sample
 from kedge_repo.signing.key_diff import read_sample as read_sample
+from kedge_repo.signing.key_rules import KeyRule as KeyRule
+from kedge_repo.signing.key_rules import judge_keys as judge_keys
 from kedge_repo.signing.keyholder import FirstCeremony as FirstCeremony
 from kedge_repo.signing.keyholder import TrustedRoot as TrustedRoot
 from kedge_repo.signing.keyholder import VerifiedRequest as VerifiedRequest
+from kedge_repo.signing.keyholder import require_right_keys as require_right_keys
 from kedge_repo.signing.keyholder import sign_request as sign_request
 from kedge_repo.signing.keyholder import verify_request as verify_request
 from kedge_repo.signing.lint import DocumentChange as DocumentChange
@@ -22,7 +25,6 @@ from kedge_repo.signing.request import Response as Response
 from kedge_repo.signing.request import RoleSignature as RoleSignature
 from kedge_repo.signing.request import TargetChange as TargetChange
 from kedge_repo.signing.request import request_code as request_code
-from kedge_repo.signing.review import Review as Review
 from kedge_repo.signing.review import review_request as review_request
 from kedge_repo.signing.review import review_table as review_table
 from kedge_repo.signing.signers.keyfile import Algorithm as Algorithm

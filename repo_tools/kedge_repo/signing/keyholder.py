@@ -11,7 +11,7 @@ again. Then, and only then, is there something to review and to sign.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -21,6 +21,7 @@ from tuf.api.metadata import Root, Snapshot, TargetFile, Targets
 from kedge.documents import DocumentError
 from kedge.errors import InputError, Reason, Refusal, VerificationError
 from kedge.tuf import Parsed, parse, require_threshold
+from kedge_repo.signing.key_rules import KeyFault, KeyRule, request_key_faults
 from kedge_repo.signing.request import Request, Response, RoleSignature, request_code
 from kedge_repo.signing.threshold import Group, check_signature, groups_for
 from kedge_repo.workspace import Payload, SignedMetadata, digest, fingerprint, verify_roots
@@ -42,12 +43,16 @@ class FirstCeremony(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedRequest:
-    """A request that holds: ``signed`` is its verified base; ``groups`` says who must sign each payload, by SHA-256."""
+    """A request that holds: ``signed`` is its verified base; ``groups`` says who must sign each payload, by SHA-256.
+
+    ``key_faults`` is what is wrong with the keys that it lists: to be shown, and signed only when that is accepted.
+    """
 
     request: Request
     signed: SignedMetadata
     groups: Mapping[str, tuple[Group, ...]]
     code: str
+    key_faults: tuple[KeyFault, ...] = ()
 
 
 def verify_request(request: Request, start: TrustedRoot | FirstCeremony, *, file: str = "request") -> VerifiedRequest:
@@ -66,15 +71,42 @@ def verify_request(request: Request, start: TrustedRoot | FirstCeremony, *, file
         except DocumentError as error:
             raise _refuse(f"{file}: {error}", Reason.NOT_FOUND, payload.role) from error
     _check_targets(request, signed, file)
-    return VerifiedRequest(request=request, signed=signed, groups=groups, code=request_code(request))
+    return VerifiedRequest(
+        request=request,
+        signed=signed,
+        groups=groups,
+        code=request_code(request),
+        key_faults=request_key_faults(request.payloads, signed),
+    )
 
 
-def sign_request(verified: VerifiedRequest, signer: Signer) -> Response:
+def require_right_keys(verified: VerifiedRequest, *, accept: Collection[KeyRule] = ()) -> None:
+    """Check that nothing is wrong with the keys that a request lists, the rules in ``accept`` apart.
+
+    Raises:
+        VerificationError: something is; the text names each rule and key.
+    """
+    faults = [fault for fault in verified.key_faults if fault.rule not in accept]
+    if faults:
+        rules = dict.fromkeys(fault.rule.value for fault in faults)
+        raise _refuse(
+            "not signed: "
+            + "; ".join(f"{fault.role} version {fault.version}: {fault.message} [{fault.rule}]" for fault in faults),
+            Reason.CONFLICT,
+            faults[0].role,
+            hint="ask the keys' owners for their fingerprints; where that is what they want, sign with "
+            + " ".join(f"--accept-key-fault {rule}" for rule in rules),
+        )
+
+
+def sign_request(verified: VerifiedRequest, signer: Signer, *, accept: Collection[KeyRule] = ()) -> Response:
     """Sign every payload of the request in which this key has a say.
 
     Raises:
         InputError: it has a say in none of them.
+        VerificationError: something is wrong with the keys that it lists, by a rule that is not in ``accept``.
     """
+    require_right_keys(verified, accept=accept)
     mark = fingerprint(signer.public_key)
     signatures: list[RoleSignature] = []
     for payload in verified.request.payloads:
@@ -234,9 +266,14 @@ def _check_bytes(target: TargetFile | None, data: bytes | None, what: str) -> No
         return
     if target is None or data is None:
         raise _refuse(f"{what}: are {'missing' if data is None else 'of no target'}", Reason.CONTENT, None)
-    right = target.hashes.get("sha256") == hashlib.sha256(data).hexdigest() and target.length == len(data)
+    right = "sha256" in target.hashes and target.length == len(data)
+    for name in target.hashes.keys() & _HASHES:
+        right = right and target.hashes[name] == hashlib.new(name, data).hexdigest()
     if not right:
         raise _refuse(f"{what}: are not those that the metadata names", Reason.CONTENT, None)
+
+
+_HASHES = frozenset({"sha224", "sha256", "sha384", "sha512"})  # others cannot be checked, and the review shows them
 
 
 def _refuse(message: str, reason: Reason, role: str | None, *, hint: str | None = None) -> VerificationError:

@@ -19,7 +19,8 @@ from tuf.api.metadata import Key, Root, Targets
 
 from kedge.documents import DocumentError
 from kedge.errors import Reason, Refusal, VerificationError
-from kedge_repo.workspace import Payload, SignedMetadata, fingerprint
+from kedge_repo.signing.key_rules import listed_keys, material
+from kedge_repo.workspace import Payload, SignedMetadata
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +75,12 @@ def progress(group: Group, signatures: Mapping[str, str]) -> Progress:
     seen: dict[str, str] = {}
     for keyid, key in group.keys.items():
         if keyid in signatures:
-            seen.setdefault(fingerprint(key), keyid)
+            seen.setdefault(material(key), keyid)
     have = tuple(seen.values())
     return Progress(
         group=group,
         have=have,
-        missing=tuple(keyid for keyid, key in group.keys.items() if fingerprint(key) not in seen),
+        missing=tuple(keyid for keyid, key in group.keys.items() if material(key) not in seen),
     )
 
 
@@ -111,8 +112,9 @@ def _group(delegator: Root | Targets, role: str) -> Group:
         listed = delegator.get_delegated_role(role)
     except ValueError as error:
         raise DocumentError("", f"{delegator.type} version {delegator.version} does not delegate to {role}") from error
+    keys = listed_keys(delegator)
     return Group(
         delegator=f"{delegator.type} version {delegator.version}",
-        keys={keyid: delegator.get_key(keyid) for keyid in listed.keyids},
+        keys={keyid: keys[keyid] for keyid in listed.keyids if keyid in keys},
         threshold=listed.threshold,
     )

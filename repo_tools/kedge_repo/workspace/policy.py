@@ -235,6 +235,10 @@ class Policy:
         """The policy of a top-level or delegated role, or None where the policy does not speak of it."""
         return self.roles.get(name) or self.delegations.get(name)
 
+    def life(self) -> dict[str, timedelta]:
+        """How long a version of each role may last."""
+        return {name: role.expiry for name, role in {**self.roles, **self.delegations}.items()}
+
 
 def check_name(name: str) -> str:
     """Return ``name`` if it can be a role, keyholder or event: it becomes part of a file name.
