@@ -33,6 +33,7 @@ from kedge_repo.signing import (
     exit_code,
     fetch_live,
     lint_change,
+    lint_keys,
     lint_live,
     lint_sarif,
     lint_table,
@@ -71,7 +72,7 @@ def lint(
     folder: WorkspaceFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check the key documents of the open event, or else those that are signed, or one FILE.
+    """Check the key documents and keys of the open event, or else of what is signed, or one FILE.
 
     Exit 5 with findings; a note is none.
     """
@@ -79,12 +80,12 @@ def lint(
         return
     now = present()
     workspace = open_workspace(folder)
-    changes = _changes(workspace, file, registry, event)
+    changes, keys = _changes(workspace, file, registry, event)
     if against is not None and len(changes) != 1:
         raise InputError(
             f"lint: --against compares one key document, and there are {len(changes)}", hint="choose it with --registry"
         )
-    findings = [finding for change in changes for finding in lint_change(change, now=now)]
+    findings = [*keys, *(finding for change in changes for finding in lint_change(change, now=now))]
     if against is not None and changes[0].new is not None:
         live = fetch_live(against)
         findings += lint_live(changes[0].document, changes[0].new, live, now=now, file=against)
@@ -109,18 +110,22 @@ def require_lint(changes: Sequence[DocumentChange], *, now: datetime, accept_err
 
 def _changes(
     workspace: Workspace, file: Path | None, registry: str | None, event: str | None
-) -> tuple[DocumentChange, ...]:
+) -> tuple[tuple[DocumentChange, ...], tuple[Finding, ...]]:
+    """The key documents to be checked, and what is wrong with the keys of metadata, where all is asked for."""
     if file is not None:
-        return (_of_file(workspace, file, registry),)
+        return (_of_file(workspace, file, registry),), ()
     if event is not None or workspace.events():
-        changes = request_changes(own_request(workspace, event=event))
+        verified = own_request(workspace, event=event)
+        changes, keys = request_changes(verified), lint_keys(verified.signed, verified.request.payloads)
     else:
-        changes = workspace_documents(workspace, read_signed(workspace))
-    if registry is not None:
-        changes = tuple(change for change in changes if change.document.registry == registry)
-        if not changes:
-            raise InputError(f"--registry: no key document of {registry} is signed here, or changed in the event")
-    return changes
+        signed = read_signed(workspace)
+        changes, keys = workspace_documents(workspace, signed), lint_keys(signed)
+    if registry is None:
+        return changes, keys
+    changes = tuple(change for change in changes if change.document.registry == registry)
+    if not changes:
+        raise InputError(f"--registry: no key document of {registry} is signed here, or changed in the event")
+    return changes, ()
 
 
 def _of_file(workspace: Workspace, file: Path, registry: str | None) -> DocumentChange:

@@ -26,6 +26,7 @@ __all__, __getattr__, __dir__ = door(
             "fetch_live",
             "finding_table",
             "lint_change",
+            "lint_keys",
             "lint_live",
             "lint_sarif",
             "lint_table",

@@ -14,6 +14,7 @@ from kedge_repo.signing.lint import exit_code as exit_code
 from kedge_repo.signing.lint import fetch_live as fetch_live
 from kedge_repo.signing.lint import finding_table as finding_table
 from kedge_repo.signing.lint import lint_change as lint_change
+from kedge_repo.signing.lint import lint_keys as lint_keys
 from kedge_repo.signing.lint import lint_live as lint_live
 from kedge_repo.signing.lint import lint_sarif as lint_sarif
 from kedge_repo.signing.lint import lint_table as lint_table

@@ -1,4 +1,4 @@
-"""The lint of key documents: what would go wrong with them, said before anybody signs or publishes.
+"""The lint of key documents, and of the keys in metadata: what would go wrong, said before anybody signs or publishes.
 
 What is wrong inside a document the registry's own module says, by comparing it with the one that it replaces. Here
 stands what holds for every registry: that clients can read it at all, that it does not vanish, and how it compares with
@@ -10,7 +10,7 @@ The findings of a lint as the JSON object that ``--json`` answers with, ``kedge.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,27 @@ from kedge.errors import ExitCode, InputError, StoreError
 from kedge.registries import Finding, KeySet, KeyStatus, LiveRegistry, SarifResult, Severity, sarif_log
 from kedge.transport import Deadline, Mirror, open_mirror
 from kedge.tuf import Area, Fetch, Parsed
+from kedge_repo.signing.key_rules import request_key_faults
 from kedge_repo.signing.keyholder import VerifiedRequest
-from kedge_repo.workspace import KeyDocument, SignedMetadata, Workspace, find_key_document, read_file
+from kedge_repo.workspace import (
+    KeyDocument,
+    Payload,
+    SignedMetadata,
+    Workspace,
+    file_name,
+    find_key_document,
+    read_file,
+)
 
 MAX_LIVE_BYTES = 10_000_000
 
 RULES: Mapping[str, str] = {
     "document/unreadable": "Clients cannot read the key document.",
     "document/removed": "The registry's key document would be gone.",
+    "metadata/keyid": "A keyid is not the digest of its key, or names none.",
+    "metadata/material-changed": "A keyid is another key than it was in something that was signed before.",
+    "metadata/one-key-twice": "A role lists one key under two keyids, and python-tuf counts it twice.",
+    "metadata/online-key-in-root": "A key that signs snapshot or timestamp may sign root.",
     "live/missing-key": "The registry serves a key that the document does not hold.",
     "live/other-key": "The registry serves another key under this keyid.",
     "live/other-end": "The registry states another end of the key's validity.",
@@ -69,6 +82,26 @@ def lint_change(change: DocumentChange, *, now: datetime) -> tuple[Finding, ...]
         except (DocumentError, InputError, StoreError):
             old = None  # it is being replaced: what matters is whether the new one can be read
     return document.module.lint(old, new)
+
+
+def lint_keys(signed: SignedMetadata, payloads: Sequence[Payload] = ()) -> tuple[Finding, ...]:
+    """What is wrong with the keys that metadata lists: in ``payloads``, or else in the newest that is signed."""
+    if payloads:
+        faults = request_key_faults(payloads, signed)
+    else:
+        top = [Payload.of(Root.type, signed.root.signed)] if signed.root is not None else []
+        rest = {**({Targets.type: signed.targets} if signed.targets is not None else {}), **signed.delegated}
+        newest = (*top, *(Payload.of(name, parsed.signed) for name, parsed in rest.items()))
+        faults = request_key_faults(newest, replace(signed, roots=signed.roots[:-1], targets=None, delegated={}))
+    return tuple(
+        Finding(
+            rule=f"metadata/{fault.rule}",
+            severity=Severity.ERROR,
+            place=file_name(fault.role, fault.version),
+            message=fault.message,
+        )
+        for fault in faults
+    )
 
 
 def lint_live(document: KeyDocument, new: Version, live: bytes, *, now: datetime, file: str) -> tuple[Finding, ...]:
@@ -239,7 +272,7 @@ def _result(finding: Finding) -> SarifResult:
         rule=finding.rule,
         level=finding.severity.value,
         message=f"{finding.place}: {finding.message}",
-        uri=f"targets/{path}",
+        uri=f"{'metadata' if finding.rule.startswith('metadata/') else 'targets'}/{path}",
         line=None,
         subject=inside or path,
         kind="member",

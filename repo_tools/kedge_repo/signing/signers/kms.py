@@ -13,6 +13,7 @@ are the network's (``FetchError``): try again, or look at the credentials.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -82,6 +83,8 @@ def open_service(location: str, public: Key | None = None) -> Signer:
     """
     scheme, _, rest = location.partition(":")
     provider = PROVIDERS[scheme]
+    if scheme == "azurekms" and _AZURE.fullmatch(rest) is None:  # the host would be sent this user's token
+        raise InputError(f"{location}: expected azurekms://VAULT.vault.azure.net/keys/KEY/VERSION")
     for module in provider.modules:
         load_extra(module, extra=scheme, what=location)
     faults = _faults(provider, scheme)
@@ -140,13 +143,13 @@ class ServiceSigner(Signer):
             raise FetchError(f"{self._location}: the service did not sign: {_one_line(error)}") from error
 
 
+_AZURE = re.compile(r"//[A-Za-z0-9-]+\.vault\.azure\.net/keys/[A-Za-z0-9-]+(/[A-Za-z0-9]*)?", re.ASCII)
+
+
 def _import_arguments(scheme: str, rest: str) -> tuple[str, ...]:
     if scheme == "azurekms":
         host, _, path = rest.removeprefix("//").partition("/")
-        parts = path.split("/")
-        if not host.endswith(".vault.azure.net") or len(parts) < 2 or parts[0] != "keys":
-            raise ValueError("expected azurekms://VAULT.vault.azure.net/keys/KEY/VERSION")
-        return host.removesuffix(".vault.azure.net"), parts[1]
+        return host.removesuffix(".vault.azure.net"), path.split("/")[1]
     return (rest.partition("/")[0],) if scheme == "vault" else (rest,)
 
 

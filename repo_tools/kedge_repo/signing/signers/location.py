@@ -1,4 +1,14 @@
-"""From a key's location (a URI) to something that signs."""
+"""From a key's location (a URI) to something that signs.
+
+A location stands on the command line, which is this user's, or in ``kedge-repo.toml``, which others may write. What the
+policy names is never run, and read only where it can be no other than the keyholder's own key:
+
+- ``pkcs11:`` a module is a program: see :mod:`kedge_repo.signing.signers.token`.
+- ``file:`` only an ordinary file is opened, and it signs only if it is the private half of the keyholder's public key.
+- ``awskms:`` … are names of keys; hosts and credentials are those of this user's environment. A location that names
+  a host (``azurekms:``) can name the service's own hosts only.
+- ``ssh-agent:`` names a key of the user's own agent.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +21,7 @@ from kedge.errors import InputError
 from kedge_repo.signing.signers import agent, kms, token
 from kedge_repo.signing.signers.keyfile import KeyProtection, open_file
 from kedge_repo.signing.signers.secret import Passphrase
+from kedge_repo.signing.signers.token import NamedBy
 from kedge_repo.workspace import Workspace, fingerprint
 
 SCHEMES = ("file", "pkcs11", "ssh-agent", *kms.PROVIDERS)
@@ -23,6 +34,7 @@ def open_signer(
     public: Key | None = None,
     protection: KeyProtection = KeyProtection.ENCRYPTED,
     folder: Path | None = None,
+    named_by: NamedBy = NamedBy.USER,
 ) -> Signer:
     """Open the private key at ``location``; with ``public``, it must be the private half of that key.
 
@@ -32,6 +44,7 @@ def open_signer(
         InputError: there is no such key, it cannot be opened, it is another key than ``public``, or a Python package
             that this scheme needs is not installed.
         FetchError: a key service could not be reached, or refused.
+        VerificationError: the location names a program that may not be run.
     """
     scheme, separator, rest = location.partition(":")
     if not separator or not rest or scheme not in SCHEMES:
@@ -41,11 +54,13 @@ def open_signer(
         )
     if scheme == "file":
         where = str((folder or Path()) / Path(rest).expanduser())
+        if named_by is NamedBy.SHARED_FILE and Path(where).exists() and not Path(where).is_file():
+            raise InputError(f"{where}: is not an ordinary file, expected a key file")
         signer = open_file(Path(where), passphrase, protection)
     else:
         where = location
         if scheme == "pkcs11":
-            signer = token.open_token(location, passphrase, public)
+            signer = token.open_token(location, passphrase, public, named_by=named_by)
         elif scheme == "ssh-agent":
             signer = agent.open_agent(rest)
         else:
@@ -69,6 +84,7 @@ def open_keyholders(
 
     Raises:
         InputError: the policy has no such keyholder, or no location for one, or a key there cannot be opened.
+        VerificationError: a location names a program that may not be run.
         FetchError: a key service could not be reached, or refused.
     """
     policy = workspace.policy()
@@ -83,6 +99,13 @@ def open_keyholders(
                 f"kedge-repo.toml: keyholders.{name}.location: is missing", hint="name the key with --key URI"
             )
         signers.append(
-            open_signer(location, passphrase, public=public[name], protection=protection, folder=workspace.root)
+            open_signer(
+                location,
+                passphrase,
+                public=public[name],
+                protection=protection,
+                folder=workspace.root,
+                named_by=NamedBy.SHARED_FILE,
+            )
         )
     return tuple(signers)
