@@ -19,6 +19,7 @@ from support.anyday import is_chosen, is_test_left_out
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 VECTORS = REPOSITORY.parent / "shared" / "vectors.zip"
+CASES = REPOSITORY.parent / "shared" / "cases.zip"
 
 Require = Callable[[object, str], None]
 
@@ -97,6 +98,16 @@ def shared_vectors(require: Require, tmp_path_factory: pytest.TempPathFactory) -
     with zipfile.ZipFile(VECTORS) as archive:
         archive.extractall(folder)
     return folder / "vectors"
+
+
+@pytest.fixture(scope="session")
+def shared_cases(require: Require, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder ``cases`` out of ../shared/cases.zip: real and hostile inputs, each with a right answer."""
+    require(CASES.is_file(), "../shared/cases.zip is not beside this repository")
+    folder = tmp_path_factory.mktemp("cases")
+    with zipfile.ZipFile(CASES) as archive:
+        archive.extractall(folder)
+    return folder / "cases"
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from securesystemslib.signer import CryptoSigner, Signature
 from tuf.api.metadata import Metadata, MetaFile, TargetFile
 from tuf.api.serialization import DeserializationError
 
+from kedge.tuf import metadata
 from properties.peer import LIMITS
 from support.simulator import TOP_LEVEL, RepositorySimulator, Saved, new_signers
 
@@ -372,6 +373,35 @@ def lead_out_of_the_base(scene: Scene, random: Random) -> str:
     return "path"
 
 
+def list_unknown_key(scene: Scene, random: Random) -> str:
+    """List a key of a type that nobody knows yet, in root or in a delegation, for a role that needs it not."""
+    kind = metadata._unknown_key()
+    keyid = hashlib.sha256(random.randbytes(4)).hexdigest()
+    key = kind.from_dict(keyid, {"keytype": "slh-dsa", "scheme": "slh-dsa-sha2-128s", "keyval": {"public": "ab" * 32}})
+    delegations = scene.repo.targets().delegations
+    if delegations is not None and random.random() < 0.5:
+        with scene.repo.edit("targets"):
+            delegations.keys[keyid] = key
+            if delegations.roles:
+                random.choice(list(delegations.roles.values())).keyids.append(keyid)
+    else:
+        with scene.repo.edit("root") as root:
+            root.keys[keyid] = key
+            root.roles[random.choice(TOP_LEVEL)].keyids.append(keyid)
+    return "unknown-key"
+
+
+def expire_within_a_second(scene: Scene, random: Random) -> str:
+    """Sign a timestamp whose expiry has a fraction of a second, as tough does."""
+    scene.repo._bump("timestamp")
+    signed = scene.repo.timestamp.to_dict()
+    signed["expires"] = signed["expires"].replace("Z", f".{random.randint(0, 999_999_999):09}Z")
+    scene.repo.sign_raw("timestamp", signed)
+    scene.repo._signed["timestamp"] = scene.repo.files["metadata/timestamp.json"]
+    scene.repo._highest["timestamp"] = scene.repo.timestamp.version
+    return "fraction-of-a-second"
+
+
 def grow(scene: Scene, random: Random) -> None:
     """Sign more than is read."""
     role = random.choice(["timestamp", "snapshot", "targets"])
@@ -542,6 +572,8 @@ LIES: dict[str, _Lie] = {
         equivocate_snapshot,
         name_weak_digest,
         lead_out_of_the_base,
+        list_unknown_key,
+        expire_within_a_second,
         grow,
         many_roots,
         serve_garbage,

@@ -63,6 +63,7 @@ __all__, __getattr__, __dir__ = door(
             "Trust",
             "age_of",
             "issued_at",
+            "key_warnings",
             "role_states",
         ],
         "walk": ["Listed", "every_role", "every_target", "get_all"],

@@ -49,6 +49,7 @@ from kedge.tuf.trust import Target as Target
 from kedge.tuf.trust import Trust as Trust
 from kedge.tuf.trust import age_of as age_of
 from kedge.tuf.trust import issued_at as issued_at
+from kedge.tuf.trust import key_warnings as key_warnings
 from kedge.tuf.trust import role_states as role_states
 from kedge.tuf.walk import Listed as Listed
 from kedge.tuf.walk import every_role as every_role

@@ -7,7 +7,8 @@ python-tuf's Metadata API does the modelling; this module stands in front of it 
 - The payload that signatures are checked over is the canonical form of what was *received*, not of what a model made
   of it: fields that nobody knows stay signed.
 - Behind, signatures are counted as TUF 1.0.34 §5 asks: keyids are opaque, a signature that is empty or unknown, or
-  by an OpenPGP key, counts nothing, and one key's material under two keyids counts once.
+  by an OpenPGP key, counts nothing, and one key's material under two keyids counts once. A key of a type that nobody
+  here knows counts nothing either, and stops nothing.
 
 python-tuf, and the cryptography below it, are loaded when the first file is read and not before: that is half the time
 in which a client starts, and by then its first questions are under way.
@@ -34,10 +35,10 @@ import hashlib
 import json
 import operator
 import re
-from collections.abc import ItemsView, Iterator, Mapping
+from collections.abc import Container, ItemsView, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
 from securesystemslib.exceptions import UnsupportedLibraryError, UnverifiedSignatureError
@@ -167,7 +168,7 @@ T = TypeVar("T", "Root", "Timestamp", "Snapshot", "Targets")
 _LOWER_HEX = re.compile("[0-9a-f]+")
 _CANONICAL_START: Final = b'{"signatures":['
 _TOP_LEVEL = ("root", "targets", "snapshot", "timestamp")
-_EXPIRES = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+_EXPIRES = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z"
 
 
 class Kind(Generic[T]):
@@ -419,12 +420,73 @@ def _unescaped(match: re.Match[str]) -> str:
     return character
 
 
+def unknown_keys(delegator: Root | Targets) -> dict[str, str]:
+    """The keys that ``delegator`` lists and that nothing here can check: key ID → key type and scheme.
+
+    They count nothing; where the threshold is met without them, nothing is wrong.
+    """
+    listed: Any = getattr(delegator, "delegations", delegator)  # a root lists them itself
+    keys: dict[str, Key] = listed.keys if listed is not None else {}
+    known = _known_schemes()
+    return {
+        keyid: f"{key.keytype}/{key.scheme}"
+        for keyid, key in sorted(keys.items())
+        if (key.keytype, key.scheme) not in known
+    }
+
+
+def _known_schemes() -> Container[tuple[str, str]]:
+    from securesystemslib.signer import KEY_FOR_TYPE_AND_SCHEME
+
+    return KEY_FOR_TYPE_AND_SCHEME
+
+
+@cache
+def _unknown_key() -> type[Key]:
+    """The class of keys that python-tuf has none for: it keeps what was received, and no signature of it is right."""
+    from securesystemslib.signer import Key
+
+    class UnknownKey(Key):
+        @classmethod
+        def from_dict(cls, keyid: str, key_dict: dict[str, Any]) -> UnknownKey:
+            return cls(keyid, *cls._from_dict(key_dict), key_dict)
+
+        def to_dict(self) -> dict[str, Any]:
+            return self._to_dict()
+
+        def verify_signature(self, signature: Signature, data: bytes) -> None:  # noqa: ARG002 of either
+            raise UnverifiedSignatureError(f"keys of the type {self.keytype}/{self.scheme} are not known")
+
+    return UnknownKey
+
+
+def _take_unknown_keys(signed: dict[str, Any]) -> dict[str, Key]:
+    """Take the keys of unknown types out of a root's or a delegation's table, which python-tuf would stop at."""
+    if signed["_type"] == ROOT.type:
+        table = signed["keys"]
+    elif signed["_type"] == TARGETS.type and "delegations" in signed:
+        table = signed["delegations"]["keys"]
+    else:
+        return {}
+    known = _known_schemes()
+    strange = [keyid for keyid, key in table.items() if (key["keytype"], key["scheme"]) not in known]
+    return {keyid: _unknown_key().from_dict(keyid, table.pop(keyid)) for keyid in strange}
+
+
 def _model(document: dict[str, Any]) -> Any:
+    """Read a document whose payload was taken: python-tuf changes it, and so may this."""
     from tuf.api.metadata import Metadata
     from tuf.api.serialization import DeserializationError
 
+    signed = document["signed"]
+    unknown = _take_unknown_keys(signed)
+    # Fractions of a second are cut off: what is a moment too early expired is safe.
+    signed["expires"] = re.sub(r"\.\d+Z", "Z", signed["expires"])
     try:
-        return Metadata.from_dict(document)
+        metadata: Metadata[Any] = Metadata.from_dict(document)
+        if unknown:
+            (metadata.signed if metadata.signed.type == ROOT.type else metadata.signed.delegations).keys.update(unknown)
+        return metadata
     except (ValueError, KeyError, TypeError, AttributeError, DeserializationError) as error:
         # Shapes are checked before; what is left are rules between fields (paths beside path_hash_prefixes, …).
         raise DocumentError(

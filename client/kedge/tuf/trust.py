@@ -17,15 +17,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from kedge.documents import format_time, parse_time
 from kedge.errors import ExpiredError, Reason, Refusal
 from kedge.tuf.checks import describe_age
-from kedge.tuf.metadata import Parsed
+from kedge.tuf.metadata import Parsed, unknown_keys
 from kedge.tuf.state import TrustedState
 
+if TYPE_CHECKING:
+    from tuf.api.metadata import Root, Targets
+
 ISSUED = "x-kedge-issued"
+_DELEGATORS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,10 +161,11 @@ class Trust:
     """The state that an answer stands on.
 
     ``valid_until`` is when the first of the roles used expires (signed); ``fetched`` is when this machine last
-    completed a refresh, ``source`` where from. ``refreshed`` says whether that was now. ``stale`` marks trust that has
-    expired and is used because the policy allows it for a while; ``as_of`` is the time asked for instead of now.
-    ``age`` says how old it all is, and by when new trust must have arrived. ``log`` is the log that vouches for all of
-    it, None where the anchor asks for none.
+    completed a refresh, ``source`` where from. ``refreshed`` says whether this client did, no longer ago than the
+    anchor's ``refresh_after`` (an hour, where it says nothing); ``stored`` is false where the disk refused what was
+    new. ``stale`` marks trust that has expired and is used because the policy allows it for a while; ``as_of`` is the
+    time asked for instead of now. ``age`` says how old it all is, and by when new trust must have arrived. ``log`` is
+    the log that vouches for all of it, None where the anchor asks for none.
     """
 
     anchor: str
@@ -172,11 +178,28 @@ class Trust:
     fetched: datetime | None
     source: str | None
     refreshed: bool
+    stored: bool
     stale: bool
     age: Age
     as_of: datetime | None
     warnings: tuple[str, ...]
     log: LogState | None = None
+
+
+def key_warnings(state: TrustedState) -> tuple[str, ...]:
+    """What is to be said of keys that the metadata in use lists and that cannot be checked here.
+
+    Hash bins delegate to nobody: of very many roles the first are looked at.
+    """
+    found: list[str] = []
+    targets = ((role, parsed.signed) for role, parsed in islice(state.roles.items(), _DELEGATORS))
+    delegators: dict[str, Root | Targets] = {"root": state.root, **dict(targets)}
+    for role, signed in delegators.items():
+        kinds = sorted(set(unknown_keys(signed).values()))
+        if kinds:
+            listed = f"{role} version {signed.version} lists keys of unknown types ({', '.join(kinds)})"
+            found.append(f"{listed}: they count nothing; upgrade kedge to use them")
+    return tuple(found)
 
 
 def role_states(state: TrustedState) -> dict[str, RoleState]:
