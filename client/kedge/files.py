@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
 import tempfile
@@ -28,16 +27,28 @@ from typing import Final
 from kedge.errors import StoreError
 
 __all__ = [
+    "READING",
     "blaming",
     "config_folder",
     "locked",
     "make_folder",
     "read_file",
+    "read_if_there",
     "state_folder",
     "sync",
     "sync_files",
+    "sync_folder",
     "write_file",
 ]
+
+# What not every system has: there it is left out.
+_NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
+_NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
+_CLOSE_ON_EXEC: Final = getattr(os, "O_CLOEXEC", 0)
+_BINARY: Final = getattr(os, "O_BINARY", 0)
+READING: Final = os.O_RDONLY | _NO_WAIT | _CLOSE_ON_EXEC | _BINARY
+"""How a file that somebody else may have put there is opened: a pipe in its place is not waited for."""
+_FOLDER: Final = getattr(os, "O_DIRECTORY", None)
 
 _LOCK_PAUSE_S: Final = 0.02
 _THREADS: Final = 4
@@ -68,7 +79,9 @@ def locked(path: Path, *, timeout_s: float) -> Iterator[None]:
     Raises:
         StoreError: another process holds it for longer than ``timeout_s`` seconds.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NO_FOLLOW | _CLOSE_ON_EXEC, 0o600)
+    _held.add(descriptor)
+    taken = False
     try:
         end = time.monotonic() + timeout_s
         while not _takes_lock(descriptor):
@@ -78,17 +91,59 @@ def locked(path: Path, *, timeout_s: float) -> Iterator[None]:
                     hint="see what else runs kedge with this state folder",
                 )
             time.sleep(_LOCK_PAUSE_S)
+        taken = True
         yield
     finally:
-        os.close(descriptor)  # which lets go of it, as the end of the process does
+        # Closing lets go of it, as the end of the process does, unless a process that was forked has it open too.
+        if taken:
+            _let_go(descriptor)
+        _held.discard(descriptor)
+        os.close(descriptor)
 
 
-def _takes_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+_held: set[int] = set()
+"""The lock files that this process has open."""
+
+
+def _close_inherited() -> None:
+    # In a process that was forked: its locks are its parent's, which they would outlive.
+    for descriptor in _held:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    import msvcrt
+
+    def _takes_lock(descriptor: int) -> bool:
+        try:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined] # of Windows only
+        except OSError:
+            return False
+        return True
+
+    def _let_go(descriptor: int) -> None:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined] # of Windows only
+
+else:
+
+    def _takes_lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _let_go(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def make_folder(folder: Path, *, ours: bool = False) -> None:
@@ -105,17 +160,29 @@ def make_folder(folder: Path, *, ours: bool = False) -> None:
 def read_file(path: Path, max_bytes: int | None) -> bytes | None:
     """A regular file's bytes; None where it is missing, unreadable, no regular file, or longer than ``max_bytes``."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return read_if_there(path, max_bytes)
     except OSError:
+        return None
+
+
+def read_if_there(path: Path, max_bytes: int | None) -> bytes | None:
+    """A regular file's bytes; None where there is nothing of that name.
+
+    Raises:
+        OSError: there is something, and it cannot be read, is no regular file or is longer than ``max_bytes``.
+    """
+    try:
+        descriptor = os.open(path, READING | _NO_FOLLOW)
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or (max_bytes is not None and status.st_size > max_bytes):
-            return None
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "is no regular file", str(path))
+        if max_bytes is not None and status.st_size > max_bytes:
+            raise OSError(errno.EFBIG, f"is longer than {max_bytes} bytes", str(path))
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read()
-    except OSError:
-        return None
     finally:
         os.close(descriptor)
 
@@ -139,7 +206,7 @@ def write_file(path: Path, data: bytes, *, durable: bool = True) -> None:
             os.unlink(temporary)  # noqa: PTH108 as above
         raise
     if durable:
-        sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        sync_folder(path.parent)
 
 
 def sync_files(paths: Sequence[Path]) -> None:
@@ -174,16 +241,28 @@ def sync_files(paths: Sequence[Path]) -> None:
 
 def _sync_if_there(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
-        sync(path, os.O_RDONLY)
+        sync(path)
 
 
-def sync(path: Path, flags: int) -> None:
-    """Wait until a file or folder, opened with ``flags``, is on the disk.
+def sync_folder(folder: Path) -> None:
+    """Wait until what names the files of a folder is on the disk, where folders can be opened at all.
+
+    Raises:
+        OSError: the disk refuses, or there is no such folder.
+    """
+    if _FOLDER is not None:
+        sync(folder, _FOLDER)
+
+
+def sync(path: Path, flags: int = 0) -> None:
+    """Wait until a file, opened with ``flags`` more than for reading, is on the disk.
 
     Raises:
         OSError: the disk refuses, or there is no such thing.
     """
-    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+    # Windows syncs only what may be written.
+    access = os.O_RDWR if os.name == "nt" else os.O_RDONLY
+    descriptor = os.open(path, access | flags | _CLOSE_ON_EXEC | _NO_FOLLOW)
     try:
         os.fsync(descriptor)
     finally:

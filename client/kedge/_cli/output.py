@@ -42,6 +42,7 @@ from kedge import tuf
 from kedge.client import Anchor, Transparency
 from kedge.documents import format_time
 from kedge.errors import InputError, KedgeError, StoreError
+from kedge.files import sync_folder
 from kedge.registries import KeySet, KeyStatus, RegistryKey
 from kedge.tuf import AgeBasis, LogState, RoleState, Trust
 
@@ -90,11 +91,7 @@ def _replace(path: Path, data: bytes, mode: int) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)  # noqa: PTH108 as above
         raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
 MIN_VALUE_COLUMNS = 16

@@ -15,6 +15,8 @@ from kedge._cli.options import (
 )
 from kedge._cli.output import Screen, answer, answer_json, say_warnings, trust_document, trust_lines
 from kedge.client import Anchor
+from kedge.documents import format_time
+from kedge.errors import FetchError, StoreError
 from kedge.tuf import Trust
 
 
@@ -25,13 +27,21 @@ def refresh(
     """Fetch what is new.
 
     What passes verification is kept. Without --anchor every anchor that was added is refreshed, or the one that ships
-    if none was.
+    if none was. Exit status 1: the repository could not be reached, or what is new could not be stored.
     """
     moment = read_as_of(as_of)
 
     def refreshed(each: Anchor) -> Trust:
         with open_client(each, as_of=moment, require_refresh=require_refresh) as client:
-            return client.refresh()
+            trust = client.refresh()
+        if not trust.refreshed:
+            why = next(text for text in trust.warnings if text.startswith("not refreshed: "))
+            until = format_time(trust.valid_until)
+            raise FetchError(f"{each.name}: {why}", hint=f"what is stored answers until {until}: see kedge status")
+        if not trust.stored:
+            why = next(text for text in trust.warnings if "could not be stored" in text)
+            raise StoreError(f"{each.name}: {why}", hint="free space or fix the permissions, or set KEDGE_STATE_DIR")
+        return trust
 
     answers = for_each(chosen_anchors(anchor), refreshed)
     say_warnings(answers)

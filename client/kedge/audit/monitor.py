@@ -42,8 +42,8 @@ from kedge.client import (
     replay,
 )
 from kedge.documents import DocumentError, Fields, format_time, load_json, load_toml
-from kedge.errors import ExitCode, ExpiredError, FetchError, KedgeError, VerificationError
-from kedge.files import blaming, make_folder, read_file, write_file
+from kedge.errors import ExitCode, ExpiredError, FetchError, KedgeError, StoreError, VerificationError
+from kedge.files import blaming, make_folder, read_if_there, write_file
 from kedge.tlog import Witnessed, leaf_hashes, root_hash
 from kedge.transport import Deadline, Mirror, open_mirrors
 from kedge.tuf import Trust, sha256_hex
@@ -322,14 +322,22 @@ def _news(anchor: Anchor, sight: Sight, text: str, url: str, **detail: Any) -> N
 
 
 def _seen(folder: Path) -> tuple[int, bytes]:
-    """How many entries were seen before, and their root hash; none where the record is missing or damaged."""
-    data = read_file(folder / "seen.json", MAX_SEEN_BYTES)
-    if data is None:
-        return 0, b""
+    """How many entries were seen before, and their root hash; none where nothing was.
+
+    Raises:
+        StoreError: something was, and the record cannot be read: a log that forked since could not be told.
+    """
+    file = folder / "seen.json"
     try:
-        return read_seen(data)
-    except DocumentError:
-        return 0, b""
+        data = read_if_there(file, MAX_SEEN_BYTES)
+        return read_seen(data) if data is not None else (0, b"")
+    except OSError as error:
+        cause: Exception = error
+        what = (error.strerror or str(error)).lower()
+    except DocumentError as error:
+        cause, what = error, str(error)
+    hint = "let this user read it, or restore it from a backup; to begin anew, as if never seen, remove it"
+    raise StoreError(f"{file}: cannot be read: {what}", hint=hint) from cause
 
 
 def _write_seen(folder: Path, size: int, root: bytes) -> None:

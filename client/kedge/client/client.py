@@ -5,8 +5,12 @@
 - Where the network fails, an answer from state is given if all of it is unexpired, and it says so
   (``Trust.refreshed`` is false); a refusal to trust never falls back to anything.
 - ``as_of`` judges by another time than now. Such an answer is marked, and nothing of it is kept.
+- A client may live for months. An answer older than the anchor's ``refresh_after`` (:data:`REFRESH_AFTER`, where the
+  anchor says nothing) is refreshed before it is given again; where that fails for want of a network, every
+  :data:`RETRY_AFTER`. Expiry is judged at each answer.
 
-Any number of threads may share a client: they are answered one after the other. Any number of processes may share a
+Any number of threads may share a client. Who asks for what is verified and stored waits for nobody; what needs the
+network is done one after the other. A client may be used on both sides of a fork. Any number of processes may share a
 state folder. :meth:`TrustClient.refresh` shows the order of the steps; the checks are in :mod:`kedge.tuf`.
 
 ::
@@ -17,15 +21,18 @@ state folder. :meth:`TrustClient.refresh` shows the order of the steps; the chec
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Final, NoReturn, Self, TypeVar
+from weakref import WeakSet
 
 from kedge import tuf
 from kedge.client.anchor import Anchor, Transparency, load_anchor
@@ -36,7 +43,8 @@ from kedge.errors import ExpiredError, FetchError, InputError, Reason, StoreErro
 from kedge.files import config_folder, state_folder
 from kedge.transport import Deadline, Transport, open_mirrors
 from kedge.tuf import (
-    Age,
+    Fetch,
+    Found,
     Freshness,
     Limits,
     Phase,
@@ -45,6 +53,7 @@ from kedge.tuf import (
     TrustedState,
     Workflow,
     age_of,
+    key_warnings,
     no_network,
     role_states,
     run,
@@ -59,6 +68,10 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+REFRESH_AFTER: Final = timedelta(hours=1)
+"""How long a client that lives answers without a request, where the anchor's ``refresh_after`` says nothing."""
+RETRY_AFTER: Final = timedelta(minutes=1)
+"""How long it answers from state before it asks again, where the repository could not be reached."""
 _LOOK_UPS_A_COMMIT = 64
 
 
@@ -93,7 +106,8 @@ class TrustClient:
         self.key_log: KeyLog | None = None
         self._turn = threading.RLock()
         self._store = Store(state if state is not None else state_folder() / self.anchor.name)
-        self._transport = transport
+        self._transport = self._given_transport = transport
+        self._parents_transports: list[Transport] = []
         self._clock = clock if clock is not None else SystemClock()
         self._as_of = as_of
         self._limits = limits or Limits()
@@ -101,9 +115,10 @@ class TrustClient:
         self._require_refresh = require_refresh
         self._lock = lock
         self._hold_back = hold_back
-        self._answering: Answering | None = None
+        self._answering: Answering | None = None  # replaced as a whole, so that it may be read without the turn
         self._looked_up = 0
         self._waiting = False
+        _clients.add(self)
 
     def refresh(self) -> Trust:
         """Bring the trusted metadata up to date, and say how far trust reaches.
@@ -114,7 +129,7 @@ class TrustClient:
             FetchError: the repository cannot be reached, and what is stored is not whole and unexpired.
             InputError: the mirror's address cannot be used.
         """
-        with self._turn:
+        with self._turn, self._renewing():
             session, freshness, deadline = self._open(), self._freshness(), Deadline(self._timeout_s)
             # The first requests do not depend on what the stored files say: they run while those are verified.
             first = tuf.opening(session.held_root_version, self._limits, cold=session.is_cold)
@@ -141,7 +156,7 @@ class TrustClient:
             state = tuf.raise_time(state, self._clock.now()) if self._as_of is None else state
             session.settle(fetched=self._clock.now(), source=self._reach().source)
             session.commit(state)
-            return self._answer(session, state, freshness, refreshed=True)
+            return self._answer(session, state, freshness, refreshed=True).trust
 
     def status(self) -> Trust:
         """Say how far trust reaches, from what is stored, without the network.
@@ -151,7 +166,7 @@ class TrustClient:
             ExpiredError: what is stored has expired beyond what the policy allows.
             VerificationError: what is stored belongs to another initial root.
         """
-        with self._turn:
+        with self._turn, self._renewing():
             session, freshness = self._open(), self._freshness()
             state = self._restored(session)
             check = gate(session, self._lock)
@@ -165,7 +180,7 @@ class TrustClient:
             tuf.require_fresh(state, freshness)
             if self.key_log is not None:
                 self.key_log.recall(state)
-            return self._answer(session, state, freshness, refreshed=False)
+            return self._answer(session, state, freshness, refreshed=False).trust
 
     def registry_keys(self, registry: str) -> KeySet:
         """Give a registry's keys, after a refresh where this client has not made one yet.
@@ -182,15 +197,19 @@ class TrustClient:
         from kedge.registries import find_registry, read_served_keys  # only who asks for keys needs them
 
         module = find_registry(registry)
-        with self._turn:
-            target = self._find(module.target_path(registry))
-            trust = self._ready().trust
+
+        def read(target: Target, trust: Trust) -> KeySet:
+            now = trust.reference_time
             try:
-                keys = read_served_keys(
-                    module, target.data, registry=registry, custom=target.custom, now=trust.reference_time
-                )
+                return read_served_keys(module, target.data, registry=registry, custom=target.custom, now=now)
             except VerificationError as error:
                 raise error.served_by(trust.source or "the stored state") from error
+
+        held = self._find_held(module.target_path(registry))
+        if held is not None:
+            return read(*held)
+        with self._turn:
+            keys = read(*self._find(module.target_path(registry)))
             self._prove_keys(keys)
             self._keep_found()
             return keys
@@ -203,18 +222,25 @@ class TrustClient:
             ExpiredError: something has expired beyond what the policy allows.
             FetchError: it cannot be had.
         """
+        held = self._find_held(path)
+        if held is not None:
+            return held[0]
         with self._turn:
-            target = self._find(path)
+            target, _ = self._find(path)
             self._keep_found()
             return target
 
     @property
     def trust(self) -> Trust:
-        """How far trust reaches: by the last refresh or status, else by a refresh now.
+        """How far trust reaches now: by the last refresh or status while that is young enough, else by a refresh.
 
         Raises:
             KedgeError: as :meth:`refresh` does.
         """
+        now = self._answering
+        judged = self._judged_now(now) if now is not None else None
+        if judged is not None:
+            return judged.trust
         with self._turn:
             return self._ready().trust
 
@@ -297,41 +323,76 @@ class TrustClient:
         self.close()
 
     def _ready(self) -> Answering:
-        """What answers come from: the last refresh while it is fresh, else a new one.
+        """What answers come from: the last refresh while it is young and unexpired, else a new one.
 
         Raises:
             KedgeError: as :meth:`refresh` does.
         """
-        if self._answering is not None and not self._is_still_fresh(self._answering):
-            self._answering = None
-        may_be_young = self.anchor.refresh_after and self._as_of is None and not self._require_refresh
-        if self._answering is None and may_be_young:
+        if self._answering is not None:
+            self._answering = self._judged_now(self._answering)
+        if self._answering is None and self.anchor.refresh_after and self._as_of is None and not self._require_refresh:
             with suppress(StoreError, VerificationError):
-                self._use_recent(self.status())
+                self.status()
+            # The state was brought up to date by somebody: it answers as long as if it had been this client.
+            if self._answering is not None and self._is_due(self._answering):
+                self._answering = None
         if self._answering is None:
             self.refresh()
         if self._answering is None:
             raise RuntimeError("a refresh leaves something to answer from, or raises")
         return self._answering
 
-    def _is_still_fresh(self, answering: Answering) -> bool:
-        # A client may live long: what was fresh when it was fetched is judged by the clock again.
+    def _judged_now(self, answering: Answering) -> Answering | None:
+        """The same by the time that it is now; None where it is too old by the policy, or something has expired."""
+        if self._is_due(answering):
+            return None
         freshness = self._freshness().above(answering.state.floors)
         try:
             tuf.require_fresh(answering.state, freshness)
-            trust = self._judged_again(answering, answering.state, freshness, answering.trust.valid_until)
+            return self._say(replace(answering, freshness=freshness))
         except ExpiredError:
-            return False
-        self._answering = replace(answering, freshness=freshness, trust=trust)
-        return True
+            return None
 
-    def _use_recent(self, stored: Trust) -> None:
-        # An answer from the future is no answer that is young: the clock was set back since.
-        age = self._clock.now() - stored.fetched if stored.fetched is not None else None
-        if age is None or not timedelta(0) <= age < self.anchor.refresh_after:
-            self._answering = None
+    def _is_due(self, answering: Answering) -> bool:
+        if self._hold_back:
+            return False  # it is for one use, and what it verified is kept as one
+        if answering.asked is None:
+            return True
+        # Two clocks: one that was set back makes nothing young, and one that stands still does not either. An answer
+        # from the future is no answer that is young.
+        age = self._clock.now() - answering.asked
+        lived = timedelta(seconds=time.monotonic() - answering.since_s)
+        return not timedelta(0) <= age < answering.lasts or lived >= answering.lasts
 
-    def _find(self, path: str) -> Target:
+    @property
+    def _interval(self) -> timedelta:
+        return self.anchor.refresh_after or REFRESH_AFTER
+
+    def _find_held(self, path: str) -> tuple[Target, Trust] | None:
+        """Give a target file from what is verified and stored, or None. It waits for no other thread.
+
+        Where a log must vouch, it is asked first: then everybody waits for their turn.
+        """
+        before = self._answering
+        now = self._judged_now(before) if before is not None else None
+        if now is None or self.key_log is not None or self._hold_back:
+            return None
+        try:
+            find = tuf.find(now.state, path, now.freshness, limits=self._limits)
+            found = run(find, _ask_nobody, recall=now.session.recall)
+            data = run(tuf.download(found), _ask_nobody, recall=now.session.recall)
+            now = self._with_role(now, found)
+        except (_NotHeldError, ExpiredError, VerificationError):
+            return None  # who has the turn asks for it, or says what is wrong
+        if self._turn.acquire(blocking=False):
+            try:
+                if self._answering is before:
+                    self._answering = now
+            finally:
+                self._turn.release()
+        return _target(found, data), now.trust
+
+    def _find(self, path: str) -> tuple[Target, Trust]:
         """Give a target file. Where a log must vouch first, what was needed is not kept before :meth:`_keep_found`.
 
         Raises:
@@ -346,19 +407,17 @@ class TrustClient:
             if self.key_log is not None:
                 self.key_log.prove_state(found.state, self._reach(), deadline)
             data = self._run(tuf.download(found), now.session, deadline)
+        self._answering = now = self._with_role(now, found)
+        return _target(found, data), now.trust
+
+    def _with_role(self, now: Answering, found: Found) -> Answering:
+        """The same, with the roles that a target was looked up in: trust is valid no longer than the one that lists it.
+
+        Raises:
+            ExpiredError: it is past the anchor's red line.
+        """
         expires = found.state.roles[found.role].signed.expires
-        trust = self._judged_again(now, found.state, now.freshness, min(now.trust.valid_until, expires))
-        self._answering = replace(now, state=found.state, trust=trust)
-        if self.key_log is None:
-            self._keep_found()
-        custom = found.target.custom
-        return Target(
-            path=path,
-            data=data,
-            sha256=sha256_hex(data),
-            role=found.role,
-            custom=custom if isinstance(custom, Mapping) else None,
-        )
+        return self._say(replace(now, state=found.state, valid_until=min(now.valid_until, expires)))
 
     def _prove_keys(self, keys: KeySet) -> None:
         """Have the log vouch for a key document, where the anchor asks for one.
@@ -394,8 +453,16 @@ class TrustClient:
                 self._answering = None
             raise
 
+    @contextmanager
+    def _renewing(self) -> Iterator[None]:
+        # The former answer is there for other threads until there is a new one; a refusal leaves none.
+        try:
+            yield
+        except BaseException:
+            self._answering = None
+            raise
+
     def _open(self) -> Session:
-        self._answering = None
         keep = self._as_of is None and not self._hold_back
         self.key_log = None
         if self.anchor.transparency is not Transparency.OFF:
@@ -443,10 +510,8 @@ class TrustClient:
             raise
 
     def _fall_back(self, error: FetchError) -> Trust:
-        if self._require_refresh:
-            raise error
         try:
-            trust = self.status()
+            self.status()
         except ExpiredError as expired:
             # Both hold, and the first is the one that says why nothing is answered: it is too old to go on with.
             text = f"{expired.message}; it could not be refreshed: {error.message}"
@@ -454,58 +519,140 @@ class TrustClient:
         except (StoreError, VerificationError):
             # What could not be fetched is what went wrong; that nothing is stored to fall back on follows from it.
             raise error from None
-        return self._amend(trust, f"not refreshed: {error.message}")
+        if self._require_refresh:
+            raise error
+        if self._answering is None:
+            raise RuntimeError("a status leaves something to answer from, or raises")
+        self._answering = self._say(
+            replace(
+                self._answering,
+                said=(*self._answering.said, f"not refreshed: {error.message}"),
+                asked=self._clock.now(),
+                since_s=time.monotonic(),
+                lasts=min(self._interval, RETRY_AFTER),
+            )
+        )
+        return self._answering.trust
 
-    def _answer(self, session: Session, state: TrustedState, freshness: Freshness, *, refreshed: bool) -> Trust:
-        log_warnings = self.key_log.warnings if self.key_log is not None else ()
-        behind = clock_warning(freshness, self._clock.now(), self._lock, self.anchor.name)
-        notices = self._transport.notices if refreshed and self._transport is not None else ()
+    def _answer(self, session: Session, state: TrustedState, freshness: Freshness, *, refreshed: bool) -> Answering:
+        roles, now = role_states(state), self._clock.now()
+        asked = now if refreshed else session.fetched
+        young_for = now - asked if asked is not None else timedelta(0)
+        self._answering = self._say(
+            Answering(
+                session=session,
+                state=state,
+                freshness=freshness,
+                valid_until=min(role.expires for role in roles.values()),
+                refreshed=refreshed,
+                said=self._transport.notices if refreshed and self._transport is not None else (),
+                asked=asked,
+                since_s=time.monotonic() - young_for.total_seconds(),
+                lasts=self._interval,
+            )
+        )
+        return self._answering
+
+    def _say(self, answering: Answering) -> Answering:
+        """The same with what is to be said of it at its reference time.
+
+        Raises:
+            ExpiredError: it is past the anchor's red line.
+        """
+        session, state, freshness = answering.session, answering.state, answering.freshness
         roles, now = role_states(state), freshness.reference_time
-        valid_until = min(role.expires for role in roles.values())
-        age = self._age(session, state, freshness, valid_until)
+        # What this machine saw says nothing of another time than now.
+        seen = None if freshness.as_of else session.seen
+        age = age_of(self.anchor.age_limits, state, seen=seen, valid_until=answering.valid_until, now=now)
+        behind = clock_warning(freshness, self._clock.now(), self._lock, self.anchor.name)
+        log_warnings = self.key_log.warnings if self.key_log is not None else ()
         trust = Trust(
             anchor=self.anchor.name,
             root=roles["root"],
             timestamp=roles["timestamp"],
             snapshot=roles["snapshot"],
             targets=roles["targets"],
-            valid_until=valid_until,
+            valid_until=answering.valid_until,
             reference_time=now,
             fetched=session.fetched,
             source=session.source,
-            refreshed=refreshed,
-            stale=valid_until <= now,
+            refreshed=answering.refreshed,
+            stored=session.could_store,
+            stale=answering.valid_until <= now,
             age=age,
             as_of=now if freshness.as_of else None,
-            warnings=(*session.warnings, *age.warnings, *behind, *notices, *log_warnings),
+            warnings=(
+                *session.warnings,
+                *age.warnings,
+                *behind,
+                *key_warnings(state),
+                *answering.said,
+                *log_warnings,
+            ),
             log=self.key_log.state if self.key_log is not None else None,
         )
-        self._answering = Answering(session, state, freshness, trust)
-        return trust
+        return replace(answering, trust=trust)
 
-    def _judged_again(self, now: Answering, state: TrustedState, freshness: Freshness, valid_until: datetime) -> Trust:
-        time = freshness.reference_time
-        age = self._age(now.session, state, freshness, valid_until)
-        return replace(now.trust, reference_time=time, valid_until=valid_until, stale=valid_until <= time, age=age)
-
-    def _age(self, session: Session, state: TrustedState, freshness: Freshness, valid_until: datetime) -> Age:
-        # What this machine saw says nothing of another time than now.
-        seen = None if freshness.as_of else session.seen
-        now = freshness.reference_time
-        return age_of(self.anchor.age_limits, state, seen=seen, valid_until=valid_until, now=now)
-
-    def _amend(self, trust: Trust, warning: str) -> Trust:
-        if self._answering is None:
-            raise RuntimeError("there is no answer to amend")
-        self._answering = replace(self._answering, trust=replace(trust, warnings=(*trust.warnings, warning)))
-        return self._answering.trust
+    def _start_anew_after_fork(self) -> None:
+        """Be usable in a process that was just forked: other threads are gone, and connections are the parent's."""
+        if not self._turn.acquire(blocking=False):
+            # The thread that had it is not here, and what it was at will never be done.
+            self._answering = None
+            self.key_log = None
+            self._store = Store(self._store.folder)
+        self._turn = threading.RLock()
+        if self._transport is not self._given_transport and self._transport is not None:
+            # Kept, and never used: closing what the parent uses as well could cut its connections off.
+            self._parents_transports.append(self._transport)
+            self._transport = self._given_transport
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answering:
-    """What answers come from after a refresh or a status."""
+    """What answers come from after a refresh or a status.
+
+    It was ``asked`` for by this machine's clock (None: nobody knows when), ``since_s`` by the monotonic one, and
+    answers for as long as it ``lasts``. ``said`` is what is to be said of where it came from.
+    """
 
     session: Session
     state: TrustedState
     freshness: Freshness
-    trust: Trust
+    valid_until: datetime
+    refreshed: bool
+    said: tuple[str, ...]
+    asked: datetime | None
+    since_s: float
+    lasts: timedelta
+    trust: Trust = field(default=None)  # type: ignore[assignment] # TrustClient._say gives it at once
+
+
+class _NotHeldError(Exception):
+    """Something is needed that is not stored."""
+
+
+def _ask_nobody(request: Fetch) -> NoReturn:
+    raise _NotHeldError(request.path)
+
+
+def _target(found: Found, data: bytes) -> Target:
+    custom = found.target.custom
+    return Target(
+        path=found.target.path,
+        data=data,
+        sha256=sha256_hex(data),
+        role=found.role,
+        custom=custom if isinstance(custom, Mapping) else None,
+    )
+
+
+_clients: WeakSet[TrustClient] = WeakSet()
+
+
+def _start_anew_after_fork() -> None:
+    for client in list(_clients):
+        client._start_anew_after_fork()  # noqa: SLF001 of this module
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew_after_fork)

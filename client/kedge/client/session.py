@@ -15,12 +15,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from kedge import tuf
 from kedge.client.anchor import Anchor
-from kedge.client.store import Change, Records, Store
+from kedge.client.store import FLOORS, PREVIOUS, STATE, Change, Records, Store
 from kedge.documents import DocumentError, Fields, format_time, load_json
 from kedge.errors import Reason, Refusal, StoreError, VerificationError
 from kedge.tuf import (
@@ -72,7 +71,8 @@ class Session:
         self._reached: TrustedState | None = None
         self._written: Floors | None = None
         self._settled = False
-        opened = _open(store.read())
+        self.could_store = True
+        opened = _open(store.read(), store)
         self.recorded = (*opened.floors, Floors(time=anchor.not_before))
         record = next(filter(self._is_whole, opened.records), opened.records[0] if opened.records else None)
         self.fetched = record.fetched if record is not None else None
@@ -81,19 +81,23 @@ class Session:
         self._roots: tuple[str, ...] = ()
         self._earlier_roots: tuple[str, ...] = ()
         self._first, self._first_name = self._start(anchor, record)
+        self._initial: TrustedState | None = None
         held = record or StateRecord(roots=(self._anchor_root,))
         self._metadata = dict(held.roles)
         self._metadata.update((name, digest) for name, digest in _online(held) if digest is not None)
         self._targets = dict(held.targets)
 
-    @cached_property
+    @property
     def initial(self) -> TrustedState:
         """The root with which the chain begins, checked when it is first asked for.
 
         Raises:
             VerificationError: it does not vouch for itself.
         """
-        return tuf.begin(self._first, file=self._first_name)
+        # No functools.cached_property: in Python 3.11 it holds a lock, which a fork may leave locked for ever.
+        if self._initial is None:
+            self._initial = tuf.begin(self._first, file=self._first_name)
+        return self._initial
 
     @property
     def held_root_version(self) -> int:
@@ -230,7 +234,7 @@ class Session:
         self._store.update(lambda records: self._change(state, records), named=_named)
 
     def _change(self, state: TrustedState, records: Records) -> Change | None:
-        present = _open(records)
+        present = _open(records, self._store)
         floors = state.floors
         for other in present.floors:
             # Floors that were set under a newer root than ours are not ours to judge.
@@ -294,6 +298,7 @@ class Session:
         return all(digest is not None and self._blob(digest) is not None for digest in needed)
 
     def _could_not_store(self, error: StoreError) -> None:
+        self.could_store = False
         text = f"the trust state could not be stored: {error.message}"
         if text not in self.warnings:
             self.warnings.append(text)
@@ -308,7 +313,7 @@ def forget_time(store: Store) -> datetime | None:
     held: list[datetime] = []
 
     def change(records: Records) -> Change:
-        opened = _open(records)
+        opened = _open(records, store)
         held.extend(floors.time for floors in opened.floors if floors.time is not None)
         if not opened.records:
             raise StoreError(f"{store.folder}: no trust state is stored there")
@@ -334,11 +339,26 @@ class _Opened:
     floors: tuple[Floors, ...]
 
 
-def _open(records: Records) -> _Opened:
+def _open(records: Records, store: Store) -> _Opened:
+    """Read the records; one that is damaged is made up for by another.
+
+    Raises:
+        StoreError: there are some, and none can be read: what was trusted before is not known.
+    """
     readable = tuple(_state_records(records))
     floors = [record.floors for record in readable]
     if records.floors is not None and (apart := _read_floors(records.floors)) is not None:
         floors.append(apart)
+    if not floors:
+        files = {STATE: records.state, PREVIOUS: records.previous, FLOORS: records.floors}
+        damaged = [f"{name} is damaged" for name, data in files.items() if data is not None]
+        if damaged or records.unreadable:
+            raise StoreError(
+                f"{store.folder}: trust state is stored there and cannot be read: "
+                f"{', '.join((*records.unreadable, *damaged))}",
+                hint="let this user read it, or restore it from a backup; to start again from the initial root, and "
+                "give up the protection from a rollback, remove the folder",
+            )
     return _Opened(readable, tuple(floors))
 
 

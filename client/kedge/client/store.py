@@ -45,7 +45,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kedge.files import blaming, locked, make_folder, read_file, sync, sync_files, write_file
+from kedge.files import blaming, locked, make_folder, read_file, read_if_there, sync_files, sync_folder, write_file
 
 MAX_BYTES = 1 << 30
 # More packs than this are put together into one; as many that nothing names stay, for who reads an older record.
@@ -64,7 +64,7 @@ class Packs:
 
     def get(self, digest: str) -> bytes | None:
         """The file with this SHA-256 digest, or None where no pack holds it."""
-        for files in self._read.values():
+        for files in list(self._read.values()):  # another thread may read one more meanwhile
             if digest in files:
                 return files[digest]
         for name in self._names():
@@ -154,12 +154,14 @@ KEPT_ALONE = 64
 class Records:
     """The records as they are on disk; None where a file is missing or cannot be read.
 
-    ``state`` is the present set, ``previous`` the one before it.
+    ``state`` is the present set, ``previous`` the one before it. ``unreadable`` are those that are there and cannot be
+    read, each with the reason.
     """
 
     state: bytes | None
     previous: bytes | None
     floors: bytes | None
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,11 +190,17 @@ class Store:
 
     def read(self) -> Records:
         """Read the records, without a lock."""
-        return Records(
-            state=read_file(self.folder / STATE, MAX_RECORD_BYTES),
-            previous=read_file(self.folder / PREVIOUS, MAX_RECORD_BYTES),
-            floors=read_file(self.folder / FLOORS, MAX_RECORD_BYTES),
-        )
+        unreadable: list[str] = []
+
+        def read(name: str) -> bytes | None:
+            try:
+                return read_if_there(self.folder / name, MAX_RECORD_BYTES)
+            except OSError as error:
+                unreadable.append(f"{name} {(error.strerror or str(error)).lower()}")
+                return None
+
+        state, previous, floors = read(STATE), read(PREVIOUS), read(FLOORS)
+        return Records(state=state, previous=previous, floors=floors, unreadable=tuple(unreadable))
 
     def blob(self, digest: str) -> bytes | None:
         """The file with this SHA-256 digest, or None where it is absent or damaged."""
@@ -297,7 +305,7 @@ class Store:
             return
         # One that is not there was cleared away by another process: nobody names it.
         sync_files([self.folder / "blobs" / digest for digest in self._fresh])
-        sync(self.folder / "blobs", os.O_RDONLY | os.O_DIRECTORY)
+        sync_folder(self.folder / "blobs")
         self._fresh.clear()
 
     def _clear(self, named: set[str]) -> None:

@@ -33,7 +33,7 @@ from pathlib import Path
 
 from kedge.documents import Fields, blame_user, format_time, load_json
 from kedge.errors import InputError
-from kedge.files import blaming, locked, read_file, sync, write_file
+from kedge.files import blaming, locked, read_file, sync, sync_folder, write_file
 
 RECORD, LOCK, PARTIAL = ".kedge-mirror.json", ".kedge-mirror.lock", ".kedge-partial-"
 RUNNING = ".kedge-mirror.running"
@@ -159,7 +159,7 @@ class MirrorFolder:
         """
         with self.blaming():
             for folder in {(self.root / path).parent for path in paths}:
-                sync(folder, os.O_RDONLY | os.O_DIRECTORY)
+                sync_folder(folder)
 
     def begin_run(self) -> bool:
         """Take note that files are about to come; whether the last run was cut off while they did.
@@ -191,7 +191,7 @@ class MirrorFolder:
         named = list(paths)
         # A disk that is asked for many files at once writes them together.
         with self.blaming(), ThreadPoolExecutor(SYNC_JOBS, thread_name_prefix="kedge-disk") as workers:
-            for done in [workers.submit(sync, self.root / path, os.O_RDONLY) for path in named]:
+            for done in [workers.submit(sync, self.root / path) for path in named]:
                 done.result()
         self.sync_folders(named)
 
@@ -263,7 +263,7 @@ class MirrorFolder:
                     os.link(self.root / path, place)
                 yield MirrorFolder(beside)
                 _exchange(beside, self.root)
-                sync(self.root.parent, os.O_RDONLY | os.O_DIRECTORY)
+                sync_folder(self.root.parent)
             finally:
                 shutil.rmtree(beside, ignore_errors=True)
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from kedge.errors import FetchError
+from kedge.files import READING
 from kedge.transport.bundle_format import Bundle, Carried, Held, unpack
 from kedge.transport.directory import too_large
 from kedge.transport.mirror import Deadline
@@ -87,7 +88,7 @@ def read_bundle_file(path: Path) -> bytes:
     """
     try:
         # Without O_NONBLOCK, a named pipe would be waited for as long as nobody writes to it.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 a descriptor
+        with open(os.open(path, READING), "rb") as file:  # noqa: PTH123 a descriptor
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise FetchError(f"{path}: is no regular file")
             data = file.read(MAX_FILE_BYTES + 1)

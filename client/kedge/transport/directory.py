@@ -10,6 +10,7 @@ from typing import BinaryIO, Final, TypeVar
 from urllib.parse import unquote
 
 from kedge.errors import FetchError, Reason, Refusal, VerificationError
+from kedge.files import READING
 from kedge.transport.mirror import Deadline, Mirror
 from kedge.tuf import MISSING, Area, Fetch, Missing
 
@@ -65,7 +66,7 @@ class DirectoryTransport:
         path = base.joinpath(*map(file_name, request.path.split("/")))
         try:
             # Without O_NONBLOCK, a named pipe in the folder would be waited for as long as nobody writes to it.
-            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 a descriptor
+            with open(os.open(path, READING), "rb") as file:  # noqa: PTH123 a descriptor
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise FetchError(f"{path}: is no regular file")
                 return consume(_pieces(file, path, request.max_bytes))

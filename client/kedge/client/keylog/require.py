@@ -19,6 +19,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from tuf.api.metadata import Targets
@@ -29,7 +30,7 @@ from kedge.client.keylog.follow import CHECKPOINT, Head, View, Wanted, fetch_ent
 from kedge.client.store import LOG, Store
 from kedge.documents import DocumentError, blame_served, blame_user
 from kedge.errors import FetchError, Reason, Refusal, StoreError, VerificationError
-from kedge.files import blaming, locked, make_folder, read_file, write_file
+from kedge.files import blaming, locked, make_folder, read_if_there, write_file
 from kedge.tlog import POLICY_TARGET, TILE_WIDTH, LogPolicy, Witnessed
 from kedge.transport import Deadline, Transport
 from kedge.tuf import Fetch, Found, LogState, Missing, TrustedState, Workflow, raise_time, sha256_hex
@@ -73,7 +74,7 @@ class KeyLog:
         if anchor.log_policy is not None:
             with blame_user(f"the log policy of anchor {anchor.name}"):
                 self._pinned = LogPolicy.from_bytes(anchor.log_policy.encode())
-        self._held = _read(read_file(self._file, MAX_FILE_BYTES))
+        self._held = _read(self._file)
 
     @property
     def ahead(self) -> tuple[Fetch, ...]:
@@ -220,7 +221,7 @@ class KeyLog:
         with blaming(self._store.folder):
             make_folder(self._store.folder)
             with locked(self._store.folder / "lock", timeout_s=LOCK_TIMEOUT_S):
-                if not self._is_behind(_read(read_file(self._file, MAX_FILE_BYTES))):
+                if not self._is_behind(_read(self._file)):
                     write_file(self._file, self._head.view.to_bytes())
         self._held = self._head.view
 
@@ -310,7 +311,7 @@ class KeyLog:
 
 def stored_log_files(store: Store) -> dict[str, bytes]:
     """What a client has kept of the log, as the files that another one asks for, by path below the log."""
-    view = _read(read_file(store.folder / LOG, MAX_FILE_BYTES))
+    view = _read(store.folder / LOG)
     if view is None:
         return {}
     from kedge.client.keylog.follow import proof_files  # only who makes a copy
@@ -350,13 +351,22 @@ def _parse_policy(data: bytes) -> LogPolicy:
         return LogPolicy.from_bytes(data)
 
 
-def _read(data: bytes | None) -> View | None:
-    if data is None:
-        return None
+def _read(file: Path) -> View | None:
+    """What was seen of the log; None where nothing was.
+
+    Raises:
+        StoreError: something was, and it cannot be read: a log that was changed since could not be told.
+    """
     try:
-        return View.from_bytes(data)
-    except DocumentError:
-        return None  # damaged: the log is asked again
+        data = read_if_there(file, MAX_FILE_BYTES)
+        return View.from_bytes(data) if data is not None else None
+    except OSError as error:
+        cause: Exception = error
+        what = (error.strerror or str(error)).lower()
+    except DocumentError as error:
+        cause, what = error, str(error)
+    hint = "let this user read it, or restore it from a backup; to follow the log anew, as if never seen, remove it"
+    raise StoreError(f"{file}: cannot be read: {what}", hint=hint) from cause
 
 
 def _no_log() -> VerificationError:
