@@ -30,7 +30,7 @@ from kedge.mirror.folder import MirrorRecord
 from kedge.registries.npm.config import parse_npmrc, read_source
 from kedge.registries.npm.corepack import Spec, read_package_manager, set_package_manager
 from kedge.registries.npm.locked import parse_sri
-from kedge.registries.npm.lockfiles import read_lines, read_lockfile
+from kedge.registries.npm.lockfiles import LockfileKind, read_lines, read_lockfile
 from kedge.registries.npm.packument import glance, read
 from kedge.registries.npm.registry import NPM
 from kedge.transport.bundle_format import Manifest, pack, unpack
@@ -151,6 +151,12 @@ def _bundle(data: bytes) -> None:
         raise AssertionError("what was unpacked is not packed into the same payload")
 
 
+def _lockfile(data: bytes) -> None:
+    for kind in LockfileKind:
+        with contextlib.suppress(DocumentError):
+            read_lockfile(data, kind)
+
+
 def _text(read_text: Callable[[str], object]) -> Callable[[bytes], None]:
     def target(data: bytes) -> None:
         with contextlib.suppress(UnicodeDecodeError):
@@ -175,7 +181,7 @@ TARGETS: dict[str, Callable[[bytes], object]] = {
     "anchor": _anchor,
     "npm-keys": _npm_keys,
     "npm-custom": _npm_custom,
-    "lockfile": read_lockfile,
+    "lockfile": _lockfile,
     "lines": read_lines,
     "packument": _packument,
     "npmrc": _npmrc,

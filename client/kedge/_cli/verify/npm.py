@@ -26,7 +26,7 @@ from typing import Annotated
 
 import typer
 
-from kedge._cli.options import AnchorName, Json, open_client, takes_mirrors
+from kedge._cli.options import Allow, AnchorName, Json, open_client, read_allow, takes_mirrors
 from kedge._cli.output import (
     Screen,
     Tone,
@@ -42,7 +42,7 @@ from kedge._cli.output import (
 )
 from kedge.audit import Evidence, Proof
 from kedge.client import Anchor, Store, anchor_for_registry, anchor_names, load_anchor
-from kedge.documents import blame_user
+from kedge.documents import Fields, blame_user, load_json
 from kedge.errors import InputError
 from kedge.files import config_folder, state_folder
 from kedge.registries import KeySet
@@ -59,6 +59,7 @@ from kedge.registries.npm import (
     Issued,
     KeyRing,
     Lockfile,
+    LockfileKind,
     Mappings,
     Outcome,
     Policy,
@@ -166,8 +167,10 @@ class Given:
     folder: Path
 
 
-def read_given(path: str) -> Given:
+def read_given(path: str, kind: LockfileKind | None = None) -> Given:
     """Read a lockfile, the one in a folder, or (``-``) lines from stdin.
+
+    ``kind`` says which package manager reads a file of another name than the usual one.
 
     Raises:
         InputError: there is none, there are several to choose from, or it cannot be read.
@@ -180,7 +183,9 @@ def read_given(path: str) -> Given:
     if len(data) > MAX_LOCKFILE_BYTES:
         raise InputError(f"{name}: is longer than {MAX_LOCKFILE_BYTES >> 20} MiB, which no lockfile is")
     with blame_user(name):
-        lockfile = read_lines(data) if path == "-" else read_lockfile(data)
+        lockfile = read_lines(data) if path == "-" else read_lockfile(data, _kind(Path(name), kind))
+    if lockfile.kind.startswith("yarn.lock") and not lockfile.packages:
+        _check_empty(folder / "package.json", name)
     described = Input(name=name, kind=lockfile.kind, sha256=hashlib.sha256(data).hexdigest())
     return Given(described=described, lockfile=lockfile, text=data.decode("utf-8-sig"), folder=folder)
 
@@ -231,6 +236,34 @@ def find_speaker(issuer: str, name: str | None) -> Anchor | None:
     if any(issuer in load_anchor(each, config).registries for each in anchor_names(config)):
         return anchor_for_registry(issuer, config)
     return None
+
+
+def _kind(file: Path, named: LockfileKind | None) -> LockfileKind:
+    """How a file is read: as the package manager does that reads a file of this name."""
+    kind = LockfileKind.of_name(file.name)
+    if kind is None:
+        if named is not None:
+            return named
+        raise InputError(
+            f"{file}: no package manager reads a lockfile of this name",
+            hint=f"expected is {', '.join(NAMES)}; else say which one reads it: --kind {' or '.join(LockfileKind)}",
+        )
+    if named not in (None, kind):
+        raise InputError(f"{file}: is read by {kind.value}, whatever --kind says")
+    if file.name == NAMES[1] and (file.parent / NAMES[0]).exists():
+        raise InputError(f"{file}: npm reads {NAMES[0]} instead, which is in the same folder", hint="name that one")
+    return kind
+
+
+def _check_empty(manifest: Path, name: str) -> None:
+    """Check that a project whose yarn.lock is empty has no dependencies: Yarn does not write them there."""
+    if not manifest.is_file():
+        return
+    with blame_user(str(manifest)):
+        fields = Fields(load_json(read_file(manifest, MAX_SETTINGS_BYTES)))
+        groups = [each for each in ("dependencies", "devDependencies", "optionalDependencies") if each in fields]
+        if any(fields.table(each).names() for each in groups):
+            raise InputError(f"{name}: is empty, though package.json has dependencies", hint="run yarn install first")
 
 
 def _choose(path: Path) -> Path:
@@ -346,7 +379,7 @@ def _packages(screen: Screen, title: str, verdicts: Sequence[Verdict], limit: in
 
 
 def _remarkable(verdict: Verdict) -> bool:
-    return any(note.startswith(("beside it", "the registry states")) for note in verdict.notes)
+    return any(note.startswith(("beside it", "the registry states", "installed as")) for note in verdict.notes)
 
 
 def _issuers(report: Report) -> list[Row]:
@@ -492,6 +525,15 @@ def npm(
     max_packument: Annotated[
         int, typer.Option(metavar="MIB", min=1, max=1024, help="The longest packument that is read.")
     ] = 64,
+    kind: Annotated[
+        LockfileKind | None,
+        typer.Option(help="Who reads a lockfile of another name.", show_default=False, case_sensitive=True),
+    ] = None,
+    allow: Allow = None,
+    no_alias: Annotated[
+        bool,
+        typer.Option("--no-alias", help="A package under another one's name is a failure.", show_default=False),
+    ] = False,
     sarif_file: Annotated[
         Path | None, typer.Option("--sarif", metavar="FILE", help="Write the faults as SARIF.", show_default=False)
     ] = None,
@@ -507,7 +549,7 @@ def npm(
     Each package's signature is checked over the digest that is locked, with keys from the verified repository: never
     with keys that a mirror offers. Exit status 5: something is not verified.
     """
-    given = read_given(path)
+    given = read_given(path, kind)
     registries = read_registries(given.folder, os.environ, registry)
     upstreams = _upstreams(upstream, also or [], skip or [], anchor)
     everyone = NpmRule(package="*", required=require_provenance, source_repository=source_repository, builder=builder)
@@ -525,7 +567,7 @@ def npm(
         settings = Settings(
             registries=registries,
             upstreams=upstreams,
-            policy=Policy(retired_keys=retired_keys, strict=strict),
+            policy=Policy(retired_keys=retired_keys, strict=strict, allowances=read_allow(allow), aliases=not no_alias),
             archives=Archives(tarballs) if tarballs is not None else None,
             attestor=attestor,
             limits=FetchLimits(total_s=timeout, idle_s=min(15.0, timeout), max_bytes=max_packument << 20),

@@ -247,9 +247,7 @@ def judge_unsigned(package: LockedPackage, policy: Policy) -> Verdict:
     kind = "local" if skip is Skip.OUTSIDE else skip.value
     found = policy.allowances.find(kind, source) if policy.allowances is not None else None
     if found is not None:
-        return Verdict(
-            package=package, outcome=Outcome.SKIPPED, cause=Cause.ALLOWED, detail=f"{detail}; {found.text}"
-        )
+        return Verdict(package=package, outcome=Outcome.SKIPPED, cause=Cause.ALLOWED, detail=f"{detail}; {found.text}")
     if policy.allowances is not None:
         detail += f"; {policy.allowances.explain(kind, source)}"
     return Verdict(package=package, outcome=Outcome.NOT_IN_REGISTRY, cause=cause, detail=detail)

@@ -106,7 +106,7 @@ def _shown(text: str) -> str:
 _NAME = re.compile(
     r"(@[^\x00-\x20\x7f-\x9f@:/\\.][^\x00-\x20\x7f-\x9f@:/\\]*/)?[^\x00-\x20\x7f-\x9f@:/\\.][^\x00-\x20\x7f-\x9f@:/\\]*"
 )
-_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]*")
+_VERSION = re.compile(r"[0-9][0-9A-Za-z.+-]*")
 MAX_NAME = 214
 
 

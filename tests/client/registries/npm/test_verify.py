@@ -20,7 +20,7 @@ from kedge.registries.npm.fetch import FetchLimits
 from kedge.registries.npm.judge import Cause, Outcome, Verdict
 from kedge.registries.npm.keyring import Issued, KeyRing, NoKeys
 from kedge.registries.npm.locked import Archives, LockedPackage
-from kedge.registries.npm.lockfiles import read_lockfile
+from kedge.registries.npm.lockfiles import LockfileKind, read_lockfile
 from kedge.registries.npm.verify import Settings, verify_packages
 from kedge.transport.mirror import Mirror
 from support import server as hostile
@@ -89,7 +89,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def packages(*specs: tuple[str, str]) -> tuple[LockedPackage, ...]:
-    return read_lockfile(lockfile(*specs)).packages
+    return read_lockfile(lockfile(*specs), LockfileKind.NPM).packages
 
 
 def outcomes(verdicts: tuple[Verdict, ...]) -> list[Outcome]:
@@ -254,7 +254,7 @@ def test_rules_and_foreign_sources_are_skipped_and_counted(run: Run) -> None:
         }
     ).encode()
     upstreams = Upstreams(claimed=lambda _: False, upstream=UPSTREAM, skip=("@own/*", "plain"))
-    verdicts = run.verify(None, *read_lockfile(data).packages, upstreams=upstreams)
+    verdicts = run.verify(None, *read_lockfile(data, LockfileKind.NPM).packages, upstreams=upstreams)
     assert outcomes(verdicts) == [Outcome.SKIPPED] * 5
     assert [verdict.cause for verdict in verdicts] == [Cause.RULE, Cause.RULE, Cause.RULE, Cause.GIT, Cause.REMOTE]
     assert run.clients == [], "where nothing is to be verified no keys are asked for"

@@ -10,7 +10,7 @@ Source: Yarn's ``Project.setupResolutions`` and ``stringifySyml``; the Yarn docu
 from __future__ import annotations
 
 import re
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 from typing import Any
 from urllib.parse import unquote
 
@@ -45,14 +45,17 @@ def read(text: str) -> Lockfile:
     if int(version) < OLDEST:
         head.fail("version", f"is {version}; {OLDEST} and later are read")
     all_fields(table["__metadata"], frozenset({"version", "cacheKey"}), "__metadata")
-    known = {
-        str(entry.get("resolution")).partition("::")[0] for entry in table.values() if isinstance(entry, dict)
-    }
+    known = {str(entry.get("resolution")).partition("::")[0] for entry in table.values() if isinstance(entry, dict)}
     found = [_entry(place, value, known) for place, value in table.items() if place != "__metadata"]
+    if all(package.skip is Skip.WORKSPACE for package in found):
+        for place, entry in fields.items():
+            wanted = entry.table("dependencies") if "dependencies" in entry else Fields({})
+            if not all(wanted.text(name).startswith("workspace:") for name in wanted.names()):
+                fields.fail(place, "has dependencies, and no package is locked (is the file cut off?)")
     return Lockfile(kind=f"yarn.lock berry v{version}", packages=merge(found))
 
 
-def _entry(place: str, value: Any, known: Set[str]) -> LockedPackage:
+def _entry(place: str, value: Any, known: AbstractSet[str]) -> LockedPackage:
     name = split_spec(place)[0]
     try:
         entry = Fields(value, place)
@@ -64,7 +67,7 @@ def _entry(place: str, value: Any, known: Set[str]) -> LockedPackage:
         return odd(name, place, error)
 
 
-def _of(name: str, source: str, entry: Fields, known: Set[str], aliases: tuple[str, ...]) -> LockedPackage:
+def _of(name: str, source: str, entry: Fields, known: AbstractSet[str], aliases: tuple[str, ...]) -> LockedPackage:
     version, place = entry.text("version"), entry.path
     path = entry.at("resolution")
     if source.startswith("patch:"):

@@ -73,7 +73,9 @@ class _Parser:
         strange = _ODD.search(text)
         if strange is not None:
             number = text.count("\n", 0, strange.start()) + 1
-            raise DocumentError(f"line {number}", f"holds the character U+{ord(strange[0]):04X}, which Yarn never writes")
+            raise DocumentError(
+                f"line {number}", f"holds the character U+{ord(strange[0]):04X}, which Yarn never writes"
+            )
         self._tokens = _tokens(text)
         self._token = next(self._tokens)
         self._depth = 0
@@ -132,7 +134,9 @@ class _Parser:
         elif colon:
             value = self.mapping(indent + 1)
         else:
-            raise DocumentError(f"line {line}", 'must be ranges such as lodash@^4.17.0 that end in ":", or "name value"')
+            raise DocumentError(
+                f"line {line}", 'must be ranges such as lodash@^4.17.0 that end in ":", or "name value"'
+            )
         for key in keys:
             if key in table or key == "__proto__":
                 raise DocumentError(f"line {line}", f"{key[:80]} stands there twice, or must not stand there")
@@ -163,7 +167,11 @@ def _tokens(text: str) -> Iterator[tuple[str, Any, int]]:
                 value, at = _quoted(line, at, number)
                 yield "text", value, number
             elif match := _LITERAL.match(line, at):
-                yield "text", (int(match[0]) if match[0].isdigit() and len(match[0]) < 16 else match[0] == "true"), number
+                yield (
+                    "text",
+                    (int(match[0]) if match[0].isdigit() and len(match[0]) < 16 else match[0] == "true"),
+                    number,
+                )
                 at = match.end()
             elif match := _PLAIN.match(line, at):
                 yield "text", match[0], number
@@ -217,9 +225,7 @@ def _meant(keys: list[str], block: dict[str, Any]) -> dict[tuple[str, Skip | Non
     found: dict[tuple[str, Skip | None], tuple[str, set[str]]] = {}
     specs = [split_spec(key) for key in keys]
     # By ``resolutions`` a range is answered by an alias of the same name: they share the alias' block.
-    real = {
-        outer: split_spec(wanted.removeprefix("npm:"))[0] for outer, wanted in specs if wanted.startswith("npm:")
-    }
+    real = {outer: split_spec(wanted.removeprefix("npm:"))[0] for outer, wanted in specs if wanted.startswith("npm:")}
     for outer, wanted in specs:
         skip = None if wanted.startswith("npm:") else told_apart(wanted)
         name = outer if skip is not None else real.get(outer, outer)

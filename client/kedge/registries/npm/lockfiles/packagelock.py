@@ -27,7 +27,7 @@ from kedge.registries.npm.locked import (
 from kedge.registries.npm.lockfiles.source import is_inside, odd, of_archive, split_spec, told_apart
 
 MAX_DEPTH = 200
-_REQUIRES = ("dependencies", "devDependencies", "optionalDependencies", "workspaces")
+_REQUIRES = ("dependencies", "devDependencies", "optionalDependencies")
 
 
 def read(text: str) -> Lockfile:
@@ -57,10 +57,19 @@ def read(text: str) -> Lockfile:
         for place, entry in document["packages"].items()
         if _is_no_table(entry)
     ]
-    root = document["packages"].get("")
-    if not found and isinstance(root, dict) and any(root.get(name) for name in _REQUIRES):
-        packages.fail('""', "has dependencies, and no package is locked (is the file cut off?)")
+    if all(package.skip is Skip.WORKSPACE for package in found):
+        _check_empty(document["packages"], packages)
     return Lockfile(kind=f"package-lock v{version}", packages=merge([*found, *_disagreeing(found, tree)]))
+
+
+def _check_empty(entries: Mapping[str, Any], packages: Fields) -> None:
+    """Check that no dependency is missing where no package is locked."""
+    installed = {place.rpartition("node_modules/")[2] for place in entries if "node_modules/" in place}
+    for place, entry in entries.items():
+        for group in _REQUIRES:
+            wanted = entry.get(group) if isinstance(entry, dict) else None
+            if isinstance(wanted, dict) and not installed.issuperset(wanted):
+                packages.fail(place or '""', "has dependencies, and no package is locked (is the file cut off?)")
 
 
 def _is_no_table(value: Any) -> bool:
@@ -72,40 +81,50 @@ def _disagreeing(found: list[LockedPackage], tree: list[LockedPackage]) -> Itera
     by_place = {package.where[0]: package for package in found}
     for package in tree:
         other = by_place.get(package.where[0])
+        if other is not None and other.skip is not None and other.skip.is_own and package.skip is Skip.LOCAL:
+            continue  # a link, written in the other form
         yield package
         if other is None or other.skip is not None or package.skip is not None:
             continue
         if (other.name, other.version, other.digests) != (package.name, package.version, package.digests):
-            detail = "dependencies and packages do not lock the same content here: versions of npm read one or the other"
+            detail = (
+                "dependencies and packages do not lock the same content here: versions of npm read one or the other"
+            )
             yield replace(package, skip=Skip.UNKNOWN, unbound=detail, digests=())
 
 
 def _bundled(packages: Mapping[str, Any]) -> set[str]:
     """The places whose content is in the archive of another package, as npm finds them (``getBundler``)."""
+    inner: dict[str, list[str]] = {}
+    for place in packages:
+        inner.setdefault(place.rpartition("/node_modules/")[0], []).append(place)
     found: set[str] = set()
     for place, entry in packages.items():
         names = entry.get("bundleDependencies") if isinstance(entry, dict) and "node_modules/" in place else None
-        if not isinstance(names, list):
-            continue
-        waiting = [f"{place}/node_modules/{name}" for name in names if isinstance(name, str)]
+        waiting = [f"{place}/node_modules/{name}" for name in names] if isinstance(names, list) else []
         while waiting:
-            inner = waiting.pop()
-            if inner in found or not isinstance(packages.get(inner), dict):
+            each = waiting.pop()
+            if each in found or not isinstance(packages.get(each), dict):
                 continue
-            found.add(inner)
+            found.add(each)
+            waiting += inner.get(each, ())
             for group in ("dependencies", "optionalDependencies", "peerDependencies"):
-                wanted = packages[inner].get(group)
-                waiting += [f"{place}/node_modules/{name}" for name in wanted] if isinstance(wanted, dict) else []
+                wanted = packages[each].get(group)
+                for name in wanted if isinstance(wanted, dict) else ():
+                    waiting += _answering(name, each, place, packages)
     return found
 
 
-def _is_bundled(place: str, bundled: set[str]) -> bool:
-    """Whether a place, or one above it, is bundled."""
-    while place:
-        if place in bundled:
-            return True
+def _answering(name: str, place: str, bundler: str, packages: Mapping[str, Any]) -> Iterator[str]:
+    """The place of a dependency, looked for from ``place`` upwards, as far as the bundler."""
+    while place.startswith(bundler):
+        wanted = f"{place}/node_modules/{name}"
+        if wanted in packages:
+            yield wanted
+            return
+        if place == bundler:
+            return
         place = place.rpartition("/node_modules/")[0]
-    return False
 
 
 def load(text: str) -> Any:
@@ -146,15 +165,14 @@ def _entry(place: str, entry: Fields, bundled: set[str]) -> LockedPackage:
         link = entry.boolean("link") if "link" in entry else False
         if link or not is_inner:
             folder = entry.text("resolved") if link else place
-            inside = is_inside(folder) and told_apart(f"./{folder}") is Skip.LOCAL
-            skip = Skip.WORKSPACE if inside else Skip.OUTSIDE
+            kind = Skip.WORKSPACE if is_inside(folder) else Skip.OUTSIDE
             stated = entry.text("name") if not is_inner and "name" in entry else name
-            return LockedPackage(name=stated, version="", resolved=folder, where=(place,), skip=skip)
+            return LockedPackage(name=stated, version="", resolved=folder, where=(place,), skip=kind)
         real = entry.text("name") if "name" in entry else name
         resolved = _resolved(entry)
-        skip = of_archive(resolved) if resolved is not None else None
+        skip: Skip | None = of_archive(resolved) if resolved is not None else None
         marked = "inBundle" in entry and entry.boolean("inBundle")
-        if marked and resolved is None and "integrity" not in entry and _is_bundled(place, bundled):
+        if marked and resolved is None and "integrity" not in entry and place in bundled:
             skip = Skip.BUNDLED
         version = entry.text("version") if "version" in entry else ""
         aliases = (name,) if real != name else ()
@@ -245,9 +263,7 @@ def _package(
     aliases: tuple[str, ...],
 ) -> LockedPackage:
     if skip is not None:
-        return LockedPackage(
-            name=name, version=version, resolved=resolved, where=(place,), skip=skip, aliases=aliases
-        )
+        return LockedPackage(name=name, version=version, resolved=resolved, where=(place,), skip=skip, aliases=aliases)
     return LockedPackage(
         name=check_name(name, entry.at("name")),
         version=check_version(version, entry.at("version")) if version else entry.fail("version", "is missing"),

@@ -19,7 +19,9 @@ from kedge.registries.npm.locked import LockedPackage, Skip
 
 _GIT = re.compile(r"(git([+:@]|\+?ssh:)|ssh:|(github|gitlab|bitbucket|gist|sourcehut):)", re.IGNORECASE)
 _SHORTHAND = re.compile(r"[^@/:.~#][^@/:#]*/[^#]+(#|$)")
-_LOCAL = re.compile(r"(file|link|portal|root|exec):|\.{0,2}/|~/|[A-Za-z]:[\\/]|[^:]*\.(tgz|tar\.gz|tar)$", re.IGNORECASE)
+_LOCAL = re.compile(
+    r"(file|link|portal|root|exec):|\.{0,2}/|~/|[A-Za-z]:[\\/]|[^:]*\.(tgz|tar\.gz|tar)$", re.IGNORECASE
+)
 _GIT_HOSTS = ("github.com", "gitlab.com", "bitbucket.org", "gist.github.com", "git.sr.ht", "codeload.github.com")
 
 
