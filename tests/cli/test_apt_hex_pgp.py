@@ -38,7 +38,7 @@ def keyholders(shell: Shell, gpg: GnuPG) -> Published:
     published.publish(f"{GRADLE}/verification-keyring.keys", gpg.public("ours", armored=True))
     keys = [key_entry("ours", "2016-01-01T00:00:00Z")]
     published.publish(f"{HEX}/keys.json", {"format": "kedge.hex-keys/1", "repository": "example", "keys": keys})
-    published.add_anchor(APT, HEX, GRADLE)
+    published.add_anchor(APT, HEX, GRADLE, "hex/oban")
     return published
 
 
@@ -179,6 +179,33 @@ def test_a_mix_lock_is_verified_against_a_mirror(keyholders: Published, tmp_path
     broken = keyholders.shell.run(*arguments)
     assert (broken.code, broken.out) == (2, "")
     assert "mix.lock: line 1: " in broken.err
+
+
+def test_each_repository_of_a_mix_lock_is_verified_by_its_own_keys(keyholders: Published, tmp_path: Path) -> None:
+    keys = [key_entry("second", "2016-01-01T00:00:00Z")]
+    document = {"format": "kedge.hex-keys/1", "repository": "oban", "keys": keys}
+    keyholders.publish("hex/oban/keys.json", document)
+    lock, mirrors = "%{\n", []
+    for app, repository, key in (("one", "example", "ours"), ("oban_pro", "oban", "second")):
+        release = HexRelease.of("1.0.0", tarball(app))
+        mirror = HexRepository(folder=tmp_path / repository)
+        mirror.serve(app, signed(package(app, [release], repository=repository), key))
+        outer = (release.outer or b"").hex()
+        lock += (
+            f'  "{app}": {{:hex, :{app}, "1.0.0", "{release.inner.hex()}", [:mix], [], "{repository}", "{outer}"}},\n'
+        )
+        mirrors.append(f"hex/{repository}={mirror.folder}")
+    (tmp_path / "mix.lock").write_text(lock + """  "g": {:git, "https://x.example/g.git", "0", [tag: 'v1']},\n}\n""")
+    arguments = ("verify", "hex", tmp_path, "-r", HEX, "--mirror", mirrors[0])
+    done = keyholders.shell.run(*arguments)
+    assert done.code == 5
+    assert "no-keys: is of the repository oban" in done.out
+    assert "unvouched: comes from git https://x.example/g.git" in done.out
+    both = keyholders.shell.run(*arguments, "--mirror", mirrors[1], "--allow", "git=x.example/*")
+    assert both.code == 0, both.out + both.err
+    assert "2 of 3 packages verified" in both.out
+    left_out = keyholders.shell.run(*arguments, "--allow", "registry=hex/oban", "--allow", "git=x.example/*")
+    assert left_out.code == 0, left_out.out
 
 
 def test_trust_that_fails_ends_with_3_before_anything_is_judged(

@@ -85,11 +85,11 @@ def is_short(found: Checklist) -> bool:
     return len(found.items) <= FEW
 
 
-def conclude(found: Checklist, trust: Trust, *, everything: bool, json: bool) -> None:
+def conclude(found: Checklist, *trusts: Trust, everything: bool, json: bool) -> None:
     """Print the answer, in which ``everything`` lists also what is right, and end with its exit status."""
-    say_warnings([trust])
+    say_warnings(trusts)
     if json:
-        answer_json(found.to_table(trust_document([trust])["anchors"]), compact=True)
+        answer_json(found.to_table(trust_document(trusts)["anchors"]), compact=True)
     else:
         answer(checklist_lines(Screen.of_stdout(), found, everything=everything))
     if found.exit_code:

@@ -20,8 +20,7 @@ memory.
 from __future__ import annotations
 
 import hashlib
-import io
-import tarfile
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,12 +32,14 @@ from typing import Any
 
 from kedge.documents import DocumentError, Fields
 from kedge.errors import FetchError, InputError, Reason, StoreError, VerificationError
-from kedge.registries import Checked, KeySet, KeyStatus, Memory, Served, TooLongError
+from kedge.registries import Allowances, Checked, KeySet, KeyStatus, Memory, Served, TooLongError
 from kedge.registries.hex.mixlock import Locked
 from kedge.registries.hex.registry import USAGE
 from kedge.registries.hex.resource import MAX_RESOURCE_BYTES, Package, Release, Signed, UnsignedError
 
 MAX_TARBALL_BYTES = 256 << 20
+MAX_CHECKSUM_BYTES = 256
+_BLOCK = 512
 _MEMBERS = ("VERSION", "CHECKSUM", "metadata.config", "contents.tar.gz")
 _COVERED = ("VERSION", "metadata.config", "contents.tar.gz")
 
@@ -58,30 +59,56 @@ class Tarball:
             DocumentError: it is none, or its own checksum is not that of its content.
         """
         members = _members(data)
-        inner = hashlib.sha256(b"".join(members[name] for name in _COVERED)).hexdigest()
-        stated = members["CHECKSUM"].decode("ascii", "replace").strip()
+        covered = hashlib.sha256()
+        for name in _COVERED:
+            covered.update(members[name])
+        inner = covered.hexdigest()
+        stated = bytes(members["CHECKSUM"][:MAX_CHECKSUM_BYTES]).decode("ascii", "replace").strip()
         if stated.lower() != inner:
             raise DocumentError("CHECKSUM", f"is {stated[:80]}, and the content's is {inner}")
         return cls(outer=hashlib.sha256(data).hexdigest(), inner=inner)
 
 
-def _members(data: bytes) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            for member in archive:
-                if member.name not in _MEMBERS or not member.isfile() or member.name in found:
-                    raise DocumentError(member.name[:100], "is no file of a package, or stands there twice")
-                content = archive.extractfile(member)
-                found[member.name] = content.read() if content is not None else b""
-    except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError) as error:
-        if isinstance(error, DocumentError):
-            raise
-        raise DocumentError("", f"is no tar archive: {str(error).lower()}") from error
+def _members(data: bytes) -> dict[str, memoryview]:
+    """The members of a tar archive, of plain files only, as Hex writes it: no links, sparse files or long names."""
+    if len(data) < _BLOCK:
+        raise DocumentError("", "is no tar archive: it is too short")
+    found: dict[str, memoryview] = {}
+    view, place = memoryview(data), 0
+    while place + _BLOCK <= len(data):
+        header = data[place : place + _BLOCK]
+        if not header.strip(b"\0"):
+            break
+        name, size = _header(header)
+        if name not in _MEMBERS or name in found:
+            raise DocumentError(name[:100], "is no file of a package, or occurs twice")
+        place += _BLOCK
+        if place + size > len(data):
+            raise DocumentError(name, "is cut off")
+        found[name] = view[place : place + size]
+        place += -(-size // _BLOCK) * _BLOCK
+    if bytes(view[place:]).strip(b"\0"):
+        raise DocumentError("", "is no tar archive: it goes on after its end")
     for name in _MEMBERS:
         if name not in found:
             raise DocumentError(name, "is missing")
     return found
+
+
+def _header(header: bytes) -> tuple[str, int]:
+    """A member's name and size, from its block.
+
+    Raises:
+        DocumentError: it is no plain file of a ustar archive.
+    """
+    stated = re.fullmatch(rb"[ 0]{0,7}([0-7]{1,7})[ \0]{0,2}", header[148:156])
+    if stated is None or int(stated[1], 8) != sum(header[:148]) + 8 * 0x20 + sum(header[156:]):
+        raise DocumentError("", "is no tar archive: the checksum of a header is wrong")
+    name = header[:100].rstrip(b"\0").decode("utf-8", "replace")
+    size = re.fullmatch(rb"([0-7]{1,11})[ \0]{1,2}", header[124:136])
+    if size is None or header[156:157] not in (b"0", b"\0") or header[345:500].strip(b"\0"):
+        raise DocumentError(ascii(name[:100]), "is no plain file")
+    return name, int(size[1], 8)
 
 
 MAX_NAMED = 3
@@ -106,6 +133,8 @@ class Outcome(StrEnum):
     NOT_FOUND = "not-found"
     TOO_LONG = "too-long"
     UNREACHABLE = "unreachable"
+    UNVOUCHED = "unvouched"
+    ALLOWED = "allowed"
     SKIPPED = "skipped"
 
 
@@ -189,6 +218,7 @@ class Settings:
     keys: KeySet
     open_served: Callable[[], Served]
     memory: Memory
+    allowances: Allowances
     policy: Policy = field(default_factory=Policy)
     tarballs: Path | None = None
     jobs: int = JOBS
@@ -341,12 +371,17 @@ def _against_memory(package: Package, told: Checked, settings: Settings) -> Chec
 
 
 def _judge(locked: Locked, resource: _Resource | None, settings: Settings) -> Checked:
-    if locked.kind != "hex":
-        told = Checked(name=locked.app, outcome=Outcome.SKIPPED, is_fault=False)
-        return replace(told, detail=f"comes from {locked.kind}, and no Hex repository signs it")
     subject = f"{locked.name} {locked.version}".rstrip()
+    if locked.kind != "hex":
+        return _judge_elsewhere(locked, settings)
     if resource is None:
-        detail = f"is of the repository {locked.repository}, and these are the keys of {settings.keys.registry}"
+        allowed = settings.allowances.find("registry", f"hex/{locked.repository}")
+        if allowed is not None:
+            return Checked(name=subject, outcome=Outcome.ALLOWED, is_fault=False, detail=allowed.text)
+        detail = (
+            f"is of the repository {locked.repository}, and these are the keys of {settings.keys.registry}; to verify "
+            f"it: --mirror hex/{locked.repository}=URL, to leave it out: --allow registry=hex/{locked.repository}"
+        )
         return Checked(name=subject, outcome=Outcome.NO_KEYS, is_fault=True, detail=detail)
     told = replace(resource.check, name=subject)
     if told.is_fault or resource.package is None:
@@ -356,6 +391,21 @@ def _judge(locked: Locked, resource: _Resource | None, settings: Settings) -> Ch
         if locked.version
         else (replace(told, detail=f"{len(resource.package.releases)} releases"))
     )
+
+
+def _judge_elsewhere(locked: Locked, settings: Settings) -> Checked:
+    """The outcome for what no Hex repository signs: a failure, unless it is of the project or the user allows it."""
+    told = Checked(name=locked.app, outcome=Outcome.SKIPPED, is_fault=False, facts={"source": locked.source})
+    kind = {"git": "git", "path": "local"}.get(locked.kind, "unknown")
+    steps = locked.source.split("/")
+    if kind == "local" and steps[0] and not {"..", "~"} & set(steps) and "\\" not in locked.source:
+        return replace(told, detail=f"is a folder of the project: {locked.source}")
+    allowed = settings.allowances.find(kind, locked.source)
+    if allowed is not None:
+        return replace(told, outcome=Outcome.ALLOWED, detail=allowed.text)
+    why = settings.allowances.explain(kind, locked.source)
+    detail = f"comes from {locked.kind} {locked.source}: {why}"
+    return replace(told, outcome=Outcome.UNVOUCHED, is_fault=True, detail=detail)
 
 
 def _judge_release(locked: Locked, package: Package, told: Checked, settings: Settings) -> Checked:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ import pytest
 
 from kedge.documents import DocumentError
 from kedge.errors import InputError, StoreError, VerificationError
+from kedge.registries.allowances import Allowances, parse_allowance
 from kedge.registries.export import Exported, Source
 from kedge.registries.hex.export import mix, pem, rebar3
 from kedge.registries.hex.mixlock import Locked
 from kedge.registries.hex.registry import Hex, fingerprint
 from kedge.registries.hex.resource import Package
-from kedge.registries.hex.verify import Policy, Settings, check_resource, remembered, verify_packages
+from kedge.registries.hex.verify import Policy, Settings, Tarball, check_resource, remembered, verify_packages
 from kedge.registries.keys import KeySet, KeyStatus
 from kedge.registries.last_seen import Memory
 from kedge.registries.registry import Severity
@@ -38,6 +40,7 @@ from support.hexrepo import (
 )
 
 NOW = datetime(2026, 8, 22, tzinfo=UTC)
+NOTHING_ALLOWED = Allowances(today=NOW.date())
 HEXPM = "SHA256:O1LOYhHFW4kcrblKAxROaDEzLD8bn1seWbe5tq8TRsk"
 FIRST = HexRelease.of("1.0.0", tarball("first"))
 RETIRED = HexRelease.of("1.0.0", tarball("first"), retired=(2, "stolen"))
@@ -73,13 +76,14 @@ class World:
             keys=more.pop("keys", self.keys),
             open_served=lambda: Served(str(self.served.folder)),
             memory=Memory("hex", state=self.state),
+            allowances=more.pop("allowances", NOTHING_ALLOWED),
             **more,
         )
         return verify_packages(locked, settings)
 
     def one(self, locked: Locked, **more: Any) -> tuple[str, str]:
         (checked,) = self.verify(locked, **more)
-        assert checked.is_fault is (checked.outcome.value not in ("verified", "skipped"))
+        assert checked.is_fault is (checked.outcome.value not in ("verified", "skipped", "allowed"))
         return checked.outcome.value, checked.detail
 
 
@@ -221,10 +225,42 @@ def test_the_tarball_on_disk_is_held_against_it_too(world: World, tmp_path: Path
         world.verify(locked(), tarballs=tmp_path)
 
 
-def test_packages_that_no_hex_repository_signs_are_told_apart(world: World) -> None:
-    git, other = world.verify(Locked(app="git", kind="git"), locked(repository="private"))
-    assert (git.outcome.value, git.is_fault) == ("skipped", False)
-    assert (other.outcome.value, other.is_fault) == ("no-keys", True)
+@pytest.mark.parametrize(
+    ("elsewhere", "allowed"),
+    [
+        (Locked(app="g", kind="git", source="https://github.com/corp/g.git"), "git=github.com/corp/*"),
+        (Locked(app="l", kind="path", source="../l"), "local=../l"),
+        (Locked(app="u", kind="svn", source="svn://x.example/u"), "unknown=x.example/u"),
+        (locked(repository="private"), "registry=hex/private"),
+    ],
+)
+def test_c14_what_these_keys_cannot_vouch_for_fails_unless_the_user_allows_it(
+    world: World, elsewhere: Locked, allowed: str
+) -> None:
+    (found,) = world.verify(elsewhere)
+    assert found.is_fault
+    assert found.outcome.value == ("no-keys" if elsewhere.kind == "hex" else "unvouched")
+    assert f"{allowed.partition('=')[0]}=" in found.detail
+    allowances = Allowances(entries=(parse_allowance(allowed),), today=NOW.date())
+    (found,) = world.verify(elsewhere, allowances=allowances)
+    assert (found.outcome.value, found.is_fault) == ("allowed", False)
+    (found,) = world.verify(elsewhere, allowances=replace(allowances, entries=(parse_allowance("sdk=*"),)))
+    assert found.is_fault
+
+
+def test_a_folder_of_the_project_is_its_own(world: World) -> None:
+    (found,) = world.verify(Locked(app="l", kind="path", source="apps/l"))
+    assert (found.outcome.value, found.is_fault) == ("skipped", False)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.GNUTYPE_SPARSE, tarfile.GNUTYPE_LONGNAME, tarfile.DIRTYPE])
+def test_c19_a_tarball_of_other_than_plain_files_is_refused(kind: bytes) -> None:
+    data = bytearray(tarball("content"))
+    assert Tarball.from_bytes(bytes(data)).inner
+    data[156:157] = kind
+    data[148:156] = b"%06o\0 " % (sum(data[:148]) + 8 * 0x20 + sum(data[156:512]))
+    with pytest.raises(DocumentError, match="is no plain file"):
+        Tarball.from_bytes(bytes(data))
 
 
 @pytest.mark.parametrize(
