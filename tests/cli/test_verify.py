@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -444,3 +445,39 @@ def test_evidence_that_was_changed_is_found_out(
     assert "Traceback" not in done.err
     if code in (2, 3, 4):
         assert done.out == ""
+
+
+EVIL_SHA512 = f"sha512-{base64.b64encode(bytes(64)).decode()}"
+
+
+def test_c15_an_evidence_file_for_another_lockfile_is_judged_by_what_was_locked(
+    project: Project, evidence: Path
+) -> None:
+    assert judged(project, evidence).code == 0
+    document = json.loads(evidence.read_bytes())
+    package = document["packages"][0]
+    package.update(content=package["locked"][0], locked=[EVIL_SHA512])
+    evidence.write_text(json.dumps(document))
+    done = judged(project, evidence)
+    assert done.code == 5
+    assert "digest-mismatch" in done.out
+
+
+def test_c15_recorded_content_does_not_bind_what_the_lockfile_leaves_open(project: Project, evidence: Path) -> None:
+    """A digest that is not the lockfile's shows nothing about the lockfile."""
+    document = json.loads(evidence.read_bytes())
+    package = document["packages"][0]
+    package.update(content=package["locked"][0], locked=[])
+    evidence.write_text(json.dumps(document))
+    done = judged(project, evidence)
+    assert done.code == 5
+    assert "not-bound" in done.out
+
+
+def test_c15_a_file_without_packages_is_no_verdict(project: Project, evidence: Path) -> None:
+    document = json.loads(evidence.read_bytes())
+    document["packages"] = []
+    evidence.write_text(json.dumps(document))
+    done = judged(project, evidence)
+    assert (done.code, done.out) == (2, "")
+    assert "names no package: such a file shows nothing" in done.err

@@ -129,7 +129,7 @@ def _packument(data: bytes) -> None:
 
 
 def _npmrc(data: bytes) -> None:
-    settings = parse_npmrc(data.decode(errors="replace"))
+    settings = parse_npmrc(data.decode(errors="replace"), is_users=True).values
     for name, value in settings.items():
         with contextlib.suppress(DocumentError):
             read_source(value, name, settings)

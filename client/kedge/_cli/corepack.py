@@ -18,6 +18,7 @@ from kedge.errors import InputError
 from kedge.registries.npm import (
     DEFAULT_UPSTREAM,
     VARIABLE,
+    Npmrc,
     Pin,
     Spec,
     corepack_json,
@@ -155,14 +156,14 @@ def _spec(text: str | None, former: str | None, manifest: Path) -> Spec:
         return Spec.parse(former)
 
 
-def _npmrc(project: Path) -> list[dict[str, str]]:
+def _npmrc(project: Path) -> list[Npmrc]:
     from kedge.registries.npm import parse_npmrc
 
-    files = (project / ".npmrc", Path(os.environ.get("NPM_CONFIG_USERCONFIG") or Path.home() / ".npmrc"))
+    users = Path(os.environ.get("NPM_CONFIG_USERCONFIG") or Path.home() / ".npmrc")
     found = []
-    for path in files:
+    for path in dict.fromkeys((project / ".npmrc", users)):
         try:
-            found.append(parse_npmrc(path.read_text("utf-8")))
+            found.append(parse_npmrc(path.read_text("utf-8"), is_users=path == users))
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError) as error:

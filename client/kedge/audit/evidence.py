@@ -380,12 +380,21 @@ class Exhibit:
             if isinstance(each, NoKeys):
                 return Verdict(package=recorded.package, outcome=Outcome.NO_KEYS, detail=each.detail)
             found.append(each)
-        content = parse_sri(recorded.content)[0] if recorded.content is not None else None
-        again = partial(judge_package, recorded.package, issuers=found, policy=policy, content=content)
+        # What was on disk is the file's own word. It can only contradict what was locked, and never stand in for it.
+        again = partial(judge_package, recorded.package, issuers=found, policy=policy)
+        if (other := _other_content(recorded)) is not None:
+            detail = f"the file records the content {recorded.content}, and {other.sri} is locked"
+            return Verdict(package=recorded.package, outcome=Outcome.DIGEST_MISMATCH, detail=detail)
         verdict = again(recorded.served)
         if attestor is None or recorded.attested is None:
             return verdict
         return attestor.again(verdict, recorded.attested, found, again)
+
+
+def _other_content(recorded: Verdict) -> Digest | None:
+    """The digest that is locked, where the recorded content is another one."""
+    locked = [digest for digest in recorded.package.digests if digest.algorithm == "sha512"]
+    return next((digest for digest in locked if recorded.content not in (None, digest.sri)), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -460,6 +469,8 @@ class Evidence:
         )
         for table in (locked, policy, fields):
             table.end()
+        if not evidence.exhibits:
+            fields.fail("packages", "names no package: such a file shows nothing")
         return evidence
 
 

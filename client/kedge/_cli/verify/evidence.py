@@ -89,9 +89,9 @@ class _Second:
     @property
     def exit_code(self) -> ExitCode:
         """Faults of either judgement, or a record that says something else; else why today could not be judged."""
-        for verdicts in (self._claimed, self._today or ()):
+        for verdicts in (self._claimed, *((self._today,) if self._today is not None else ())):
             none = not any(verdict.outcome in FAULTLESS for verdict in verdicts)
-            if any(verdict.is_fault(self._found.policy) for verdict in verdicts) or (verdicts and none):
+            if any(verdict.is_fault(self._found.policy) for verdict in verdicts) or none:
                 return ExitCode.FAULTS if not isinstance(self._fault, ExpiredError) else ExitCode.EXPIRED
         if self._differing:
             return ExitCode.FAULTS

@@ -197,12 +197,13 @@ def read_registries(folder: Path, environment: Mapping[str, str], registry: str 
         InputError: one of them cannot be read, or names a registry that cannot be used.
     """
     named = next((value for name, value in environment.items() if name.lower() == "npm_config_userconfig"), None)
-    files = [folder / ".npmrc", Path(named) if named else Path.home() / ".npmrc"]
+    users = Path(named) if named else Path.home() / ".npmrc"
     tables = []
-    for file in dict.fromkeys(files):
+    for file in dict.fromkeys((folder / ".npmrc", users)):
         if file.is_file():
             try:
-                tables.append(parse_npmrc(read_file(file, MAX_SETTINGS_BYTES).decode("utf-8-sig")))
+                text = read_file(file, MAX_SETTINGS_BYTES).decode("utf-8-sig")
+                tables.append(parse_npmrc(text, is_users=file == users))
             except UnicodeDecodeError as error:
                 raise InputError(f"{file}: is not UTF-8 (byte {error.start})") from error
     with blame_user("the registries of .npmrc, the environment and the command line"):

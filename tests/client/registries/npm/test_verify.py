@@ -76,7 +76,9 @@ class Run:
     ) -> tuple[Verdict, ...]:
         registry = f"{server.url}/" if server else "https://registry.invalid/"
         chosen = upstreams or Upstreams(claimed=lambda _: False, upstream=UPSTREAM)
-        registries = Registries.of([parse_npmrc(npmrc)] if npmrc else [], {}, registry=None if npmrc else registry)
+        registries = Registries.of(
+            [parse_npmrc(npmrc, is_users=True)] if npmrc else [], {}, registry=None if npmrc else registry
+        )
         with self.keyring() as keyring:
             return verify_packages(
                 packages, keyring, Settings(registries=registries, upstreams=chosen, limits=limits, **settings)
