@@ -75,13 +75,15 @@ class Labels:
     def __init__(self, verified: VerifiedRequest) -> None:
         """Name the keys of the signed base and of each payload."""
         known = {(keyid, material(key)) for keyid, key in verified.signed.keys().items()}
+        former = {(keyid, material(key)) for root in verified.signed.roots for keyid, key in root.signed.keys.items()}
+        several = Counter(keyid for keyid, _ in known | former)
         found: dict[tuple[str, str], Key] = {}
         for signed in _objects(verified):
             for keyid, key in listed_keys(signed).items():
                 found.setdefault((keyid, material(key)), key)
         names = {
             mark: verified.request.keyholders.get(mark[0], "unnamed")
-            if mark in known or is_digest(mark[0], key)
+            if is_digest(mark[0], key) or (mark in known and several[mark[0]] == 1)
             else "unnamed"
             for mark, key in found.items()
         }
