@@ -262,6 +262,29 @@ def test_a_fault_is_found_by_its_name_with_its_file(
     assert result.exit_code == code
 
 
+def swap(value: dict[str, Any]) -> None:
+    """Put another key under the keyid of the online key."""
+    keys, online = value["signed"]["keys"], value["signed"]["roles"]["timestamp"]["keyids"]
+    keys[online[0]] = CryptoSigner.generate_ed25519().public_key.to_dict()
+
+
+def put_online_key_into_root(value: dict[str, Any]) -> None:
+    roles = value["signed"]["roles"]
+    roles["root"]["keyids"] += roles["timestamp"]["keyids"]
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"), [(swap, "material-changed"), (put_online_key_into_root, "online-key-in-root")]
+)
+def test_an_audit_judges_keys_by_the_rules_of_signing(
+    old: Ceremony, change: Callable[[dict[str, Any]], object], rule: str
+) -> None:
+    before = [name for name, _ in found(examine(old.folder / "public", old.now))]
+    assert rule not in before
+    rewrite(old.folder / "public/metadata/2.root.json", change, old.signers["alice"], old.signers["bob"])
+    assert (rule, "2.root.json") in found(examine(old.folder / "public", old.now))
+
+
 def test_a_root_that_is_gone_is_a_break_for_who_promised_it(old: Ceremony) -> None:
     drop("metadata/1.root.json")(old.folder / "public", old)
     result = examine(old.folder / "public", old.now, floor=1)

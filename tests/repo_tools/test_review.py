@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from securesystemslib.signer import CryptoSigner
 
 from architecture import schemas
+from kedge.errors import VerificationError
 from kedge_repo.events.plan import add_target
 from kedge_repo.events.plan_keys import revoke_key, revoke_registry_key, rotate_registry_key
-from kedge_repo.events.plan_roles import plan_role
+from kedge_repo.events.plan_roles import plan_renewal, plan_role
 from kedge_repo.events.signatures import own_request
 from kedge_repo.signing.key_diff import Sample, read_sample
-from kedge_repo.signing.review import Review, review_request, review_table
+from kedge_repo.signing.key_rules import KeyRule, request_key_faults
+from kedge_repo.signing.keyholder import sign_request
+from kedge_repo.signing.lint import lint_keys, lint_sarif
+from kedge_repo.signing.review import Labels, Review, review_request, review_table
+from kedge_repo.signing.threshold import groups_for
+from kedge_repo.workspace.metadata import Payload, canonical_json
 from kedge_repo.workspace.public_key import fingerprint, ssh_fingerprint_of
 from repo_tools.ceremony import NPM, Ceremony
 
@@ -142,3 +149,40 @@ def test_a_first_ceremony_says_what_its_holders_can_do(tmp_path: Path) -> None:
 def test_what_is_no_packument_says_so(data: bytes) -> None:
     with pytest.raises(ValueError, match="is not a packument"):
         read_sample(data)
+
+
+def test_lint_and_event_review_say_what_sign_refuses(ready: Ceremony) -> None:
+    ready.change(lambda view: plan_renewal(view, ["root"]))
+    clean = own_request(ready.workspace)
+    assert lint_keys(clean.signed, clean.request.payloads) == ()
+    assert lint_keys(clean.signed) == ()
+    (payload,) = clean.request.payloads
+    value = json.loads(payload.data, strict=False)
+    value["roles"]["root"]["keyids"] += value["roles"]["timestamp"]["keyids"]
+    online = Payload.from_bytes("root", canonical_json(value).encode())
+    odd = replace(
+        clean,
+        request=replace(clean.request, payloads=(online,)),
+        groups={online.sha256: groups_for(online, clean.signed, [online])},
+        key_faults=request_key_faults([online], clean.signed),
+    )
+    findings = lint_keys(odd.signed, odd.request.payloads)
+    assert [(item.rule, item.place) for item in findings] == [("metadata/online-key-in-root", "2.root.json")]
+    assert lint_sarif(findings)["runs"][0]["results"][0]["ruleId"] == "metadata/online-key-in-root"
+    table = review_table(review_request(odd, now=ready.now))
+    assert [fault["rule"] for fault in table["roles"][0]["key_faults"]] == ["online-key-in-root"]
+    assert schemas.faults("review", json.loads(json.dumps(table))) == []
+    with pytest.raises(VerificationError, match=r"not signed: root version 2: .* \[online-key-in-root\]"):
+        sign_request(odd, ready.signers["alice"])
+    accepted = sign_request(odd, ready.signers["alice"], accept=[KeyRule.ONLINE])
+    assert [item.role for item in accepted.signatures] == ["root"]
+
+
+def test_two_keys_whose_fingerprints_begin_alike_are_named_in_full(ready: Ceremony) -> None:
+    ready.change(lambda view: plan_renewal(view, ["root"]))
+    verified = own_request(ready.workspace)
+    names = dict.fromkeys(verified.request.keyholders, "same")
+    renamed = replace(verified, request=replace(verified.request, keyholders=names))
+    apart, alike = Labels(renamed).keys, Labels(renamed, digits=0).keys
+    assert [key.label for key in apart] == [f"same:{key.fingerprint[:8]}" for key in apart]
+    assert [key.label for key in alike] == [f"same:{key.fingerprint}" for key in alike]

@@ -72,8 +72,8 @@ class KeyReview:
 class Labels:
     """What each key of a request is called: by keyid *and* material, for one keyid can be two keys."""
 
-    def __init__(self, verified: VerifiedRequest) -> None:
-        """Name the keys of the signed base and of each payload."""
+    def __init__(self, verified: VerifiedRequest, *, digits: int = 8) -> None:
+        """Name the keys of the signed base and of each payload; ``digits`` of the fingerprint stand in a label."""
         known = {(keyid, material(key)) for keyid, key in verified.signed.keys().items()}
         former = {(keyid, material(key)) for root in verified.signed.roots for keyid, key in root.signed.keys.items()}
         several = Counter(keyid for keyid, _ in known | former)
@@ -87,10 +87,11 @@ class Labels:
             else "unnamed"
             for mark, key in found.items()
         }
-        short = {(names[mark], mark[1][:8], mark[1]) for mark in found}
+        short = {(names[mark], mark[1][:digits], mark[1]) for mark in found}
         alike = Counter((name, beginning) for name, beginning, _ in short)
         self._labels = {
-            mark: f"{names[mark]}:{mark[1] if alike[names[mark], mark[1][:8]] > 1 else mark[1][:8]}" for mark in found
+            mark: f"{names[mark]}:{mark[1] if alike[names[mark], mark[1][:digits]] > 1 else mark[1][:digits]}"
+            for mark in found
         }
         self.keys = tuple(
             KeyReview(
