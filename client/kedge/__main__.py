@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from kedge._version import __version__
+from kedge.errors import extra_hint
 
 __all__ = ["main"]
 
@@ -23,7 +24,7 @@ def main() -> int:
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
             raise
-        sys.stderr.write("kedge: the command line needs: pip install 'kedge[cli]'\n")
+        sys.stderr.write(f"kedge: the command line is not installed\nhint: {extra_hint('cli')}\n")
         return 2
     except KeyboardInterrupt:
         return 130

@@ -35,6 +35,7 @@ __all__ = [
     "StoreError",
     "ThresholdError",
     "VerificationError",
+    "extra_hint",
     "one_line",
 ]
 
@@ -96,6 +97,14 @@ class Refusal:
     found: str | None = None
     source: str | None = None
     exhibits: tuple[bytes, ...] = ()
+
+
+def extra_hint(extra: str) -> str:
+    """Say how to install what an extra brings. Every hint comes from here, and docs/install.md says the rest.
+
+    No name of a package index stands in it: until a release is there, whoever registers that name would run code.
+    """
+    return f"install kedge with the extra {extra}, from the place that you have it from: docs/install.md"
 
 
 def one_line(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from kedge._version import __version__
+from kedge.errors import extra_hint
 
 __all__ = ["main"]
 
@@ -21,7 +22,7 @@ def main() -> int:
     except ModuleNotFoundError as missing:
         if missing.name not in _EXTRA:
             raise
-        print("kedge-repo: the command line needs: pip install 'kedge[cli]'", file=sys.stderr)
+        sys.stderr.write(f"kedge-repo: the command line is not installed\nhint: {extra_hint('cli')}\n")
         return 2
     return run(sys.argv[1:])
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from kedge._version import __version__
+from kedge.errors import extra_hint
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HEAVY = ("typer", "rich", "click", "pydantic", "urllib3", "sigstore", "tomlkit")
@@ -168,7 +169,7 @@ def test_pip_install_of_a_checkout_brings_a_light_library(bare: Path) -> None:
 def test_a_command_without_the_extra_says_how_to_install_it(bare: Path, command: str) -> None:
     done = run(bare / command, "status")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"{command}: the command line needs: pip install 'kedge[cli]'\n"
+    assert done.stderr == f"{command}: the command line is not installed\nhint: {extra_hint('cli')}\n"
 
 
 def test_pip_install_of_the_wheel_with_the_extra_brings_both_commands_and_the_demo(

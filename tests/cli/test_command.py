@@ -14,6 +14,7 @@ import pytest
 
 from cli.conftest import NEW, OLD, World, key_document
 from cli.shell import Shell
+from kedge.errors import extra_hint
 from support.server import Exchange, HostileServer
 
 HELPS = [(), ("-h",), ("--help",)]
@@ -62,7 +63,7 @@ def test_without_the_extra_one_line_says_how_to_get_it(shell: Shell) -> None:
     code = "import sys; sys.modules['typer'] = None; from kedge.__main__ import main; sys.exit(main())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=shell.environment())
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "kedge: the command line needs: pip install 'kedge[cli]'\n"
+    assert done.stderr == f"kedge: the command line is not installed\nhint: {extra_hint('cli')}\n"
 
 
 def test_faults_of_the_users_files_leave_nothing_behind(world: World) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from kedge.errors import extra_hint
 from repo_tools.ceremony import NPM, contents
 from repo_tools.machine import Machine, Result, unwrapped
 
@@ -291,4 +292,4 @@ def test_without_the_extra_it_says_how_to_get_it(tmp_path: Path) -> None:
     code = "import sys; sys.modules['typer'] = None; from kedge_repo.__main__ import main; sys.exit(main())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "kedge-repo: the command line needs: pip install 'kedge[cli]'\n"
+    assert done.stderr == f"kedge-repo: the command line is not installed\nhint: {extra_hint('cli')}\n"

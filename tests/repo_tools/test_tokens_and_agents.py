@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from securesystemslib.signer import CryptoSigner, Signer
 
 from conftest import Require
-from kedge.errors import FetchError, InputError
+from kedge.errors import FetchError, InputError, extra_hint
 from kedge_repo.signing.signers.location import open_signer
 from kedge_repo.workspace.public_key import algorithm, fingerprint, parse_public_key, ssh_fingerprint_of
 from repo_tools.conftest import PIN, SshAgent, Token
@@ -148,7 +148,7 @@ def test_a_key_that_leaves_the_agent_signs_no_more(ssh_agent: SshAgent, monkeypa
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa"])
 def test_an_encrypted_openssh_key_file_opens_with_its_passphrase(tmp_path: Path, require: Require, kind: str) -> None:
-    require(importlib.util.find_spec("bcrypt"), "bcrypt is not installed: pip install 'kedge[ssh]'")
+    require(importlib.util.find_spec("bcrypt"), "bcrypt is not installed: run make signers")
     require(shutil.which("ssh-keygen"), "openssh-client is not installed")
     file = tmp_path / "id"
     subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "a secret", "-f", file], check=True)
@@ -199,14 +199,14 @@ def test_a_missing_extra_is_one_line_with_the_command_that_installs_it(
     assert (done.code, done.out) == (2, "")
     assert done.err.splitlines() == [
         f"kedge-repo: {location}: needs the Python package {package}",
-        f"hint: install it with: pip install 'kedge[{extra}]'",
+        f"hint: {extra_hint(extra)}",
     ]
 
 
 def test_a_service_that_cannot_be_reached_is_the_networks_fault(
     monkeypatch: pytest.MonkeyPatch, require: Require
 ) -> None:
-    require(importlib.util.find_spec("boto3"), "boto3 is not installed: pip install 'kedge[awskms]'")
+    require(importlib.util.find_spec("boto3"), "boto3 is not installed: run make signers")
     for name, value in {
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "AWS_ACCESS_KEY_ID": "none",

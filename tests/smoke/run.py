@@ -95,7 +95,7 @@ def _promises(folder: Path, registry: str) -> Iterable[_Promise]:
     asked = ("--anchor", "reference", "--registry", registry, "--upstream", facts.REGISTRY)
     yield _Promise(("kedge", "--version"), "kedge ")
     yield _Promise(("kedge-repo", "--version"), "kedge-repo ")
-    yield _Promise(("kedge", "demo"), "lines came out as promised")
+    yield _Promise(("kedge", "demo"), "checks passed")
     yield _Promise(("kedge", "anchor", "add", "reference", "--root", root, "--mirror", str(REFERENCE)), "reference")
     yield _Promise(("kedge", "refresh", "--anchor", "reference", "--require-refresh"), "version 2")
     yield _Promise(("kedge", "keys", "show", facts.REGISTRY, "--anchor", "reference"), facts.NEW_KEYID)

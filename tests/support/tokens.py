@@ -27,7 +27,7 @@ def softhsm_module() -> str | None:
 def need_softhsm(require: Callable[[object, str], None]) -> None:
     """Say that a test needs SoftHSM, and the package that speaks to it."""
     require(softhsm_module() and shutil.which("softhsm2-util"), "softhsm2 is not installed")
-    require(importlib.util.find_spec("pkcs11"), "python-pkcs11 is not installed: pip install 'kedge[hsm]'")
+    require(importlib.util.find_spec("pkcs11"), "python-pkcs11 is not installed: run make signers")
 
 
 def need_ssh_agent(require: Callable[[object, str], None]) -> None:

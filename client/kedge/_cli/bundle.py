@@ -40,7 +40,7 @@ from kedge._cli.output import (
 )
 from kedge.client import Anchor, Store, TrustClient
 from kedge.documents import blame_user, format_time
-from kedge.errors import InputError, StoreError
+from kedge.errors import InputError, StoreError, extra_hint
 from kedge.files import state_folder
 from kedge.mirror import (
     default_targets,
@@ -197,7 +197,7 @@ def _codes(frames: Sequence[str]) -> list[Any]:
     try:
         import segno  # the extra
     except ModuleNotFoundError as error:
-        raise StoreError("QR codes need the Python package segno", hint="pip install 'kedge[qr]'") from error
+        raise StoreError("QR codes need the Python package segno", hint=extra_hint("qr")) from error
     return [segno.make(frame, error="m", boost_error=False, micro=False) for frame in frames]
 
 

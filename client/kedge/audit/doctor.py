@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from kedge import tuf
 from kedge.client import Anchor, Clock, TrustClient, anchor_for_registry, anchor_names, load_anchor, read_settings
 from kedge.documents import format_time
-from kedge.errors import ExpiredError, KedgeError, StoreError
+from kedge.errors import ExpiredError, KedgeError, StoreError, extra_hint
 from kedge.registries import Finding, Severity
 from kedge.transport import Deadline, Mirror, open_mirror
 from kedge.tuf import MISSING, Area, Fetch, Limits
@@ -79,7 +79,7 @@ def _software() -> Iterator[Finding]:
 def _extras() -> Iterator[Finding]:
     for extra, missing in sorted(_missing_by_extra("kedge").items()):
         if missing:
-            hint = f"pip install 'kedge[{extra}]', if you need it"
+            hint = f"if you need it: {extra_hint(extra)}"
             text = f"is not installed ({', '.join(sorted(missing))})"
             yield Finding(rule="extra/missing", severity=Severity.NOTE, place=extra, message=text, hint=hint)
         else:

@@ -87,7 +87,7 @@ class _Screen:
         kept = sum(line.kept for line in lines)
         style = "bold green" if report.kept else "bold red"
         self._console.print()
-        self._print(self._text(f"{kept} of {len(lines)} lines came out as promised", style=style), indent=0)
+        self._print(self._text(f"{kept} of {len(lines)} checks passed", style=style), indent=0)
         if report.repository is not None:
             self._print(self._text(f"the repository is in {report.repository}"), indent=0)
         self._print(

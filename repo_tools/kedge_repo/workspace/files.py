@@ -19,7 +19,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from kedge.errors import InputError, StoreError
+from kedge.errors import InputError, StoreError, extra_hint
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 _TEMPORARY = ".kedge-"
@@ -180,5 +180,5 @@ def load_extra(module: str, *, extra: str, what: str) -> Any:
     except ImportError as error:
         raise InputError(
             f"{what}: needs the Python package {module.partition('.')[0]}",
-            hint=f"install it with: pip install 'kedge[{extra}]'",
+            hint=extra_hint(extra),
         ) from error

@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kedge.documents import DocumentError
-from kedge.errors import InputError, StoreError
+from kedge.errors import InputError, StoreError, extra_hint
 from kedge.registries import Served
 from kedge.registries.pgp import MAX_SIGNATURE_BYTES
 
@@ -277,7 +277,7 @@ def _unzstd(data: bytes) -> Iterator[bytes]:
 
 
 def _needs_extra(form: str) -> StoreError:
-    return StoreError(f"a {form} index needs the extra apt", hint="install kedge with the extra apt")
+    return StoreError(f"a {form} index needs the extra apt", hint=extra_hint("apt"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

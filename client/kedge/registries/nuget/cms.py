@@ -300,8 +300,8 @@ def _asn1() -> Any:
         import asn1crypto.tsp  # noqa: F401 it registers what a time stamp's content is
         from asn1crypto import cms
     except ImportError as error:
-        from kedge.errors import StoreError
+        from kedge.errors import StoreError, extra_hint
 
-        hint = "pip install 'kedge[nuget]'"
+        hint = extra_hint("nuget")
         raise StoreError("reading NuGet signatures needs the Python package asn1crypto", hint=hint) from error
     return cms

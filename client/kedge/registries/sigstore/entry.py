@@ -26,7 +26,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from kedge.documents import DocumentError, format_time, load_json
-from kedge.errors import Reason, StoreError, VerificationError
+from kedge.errors import Reason, StoreError, VerificationError, extra_hint
 from kedge.registries import KeySet
 from kedge.registries.sigstore.bundle import (
     Bundle,
@@ -249,7 +249,7 @@ def _check(data: bytes, signature: bytes, root: TrustedRoot, keys: KeySet) -> da
         from rfc3161_client import decode_timestamp_response
     except ImportError as error:
         text = "this bundle holds a signed timestamp, which needs the package rfc3161-client"
-        raise StoreError(text, hint="pip install 'kedge[sigstore]'") from error
+        raise StoreError(text, hint=extra_hint("sigstore")) from error
     try:
         response = decode_timestamp_response(data)
         moment: datetime = response.tst_info.gen_time

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from kedge.documents import DocumentError, blame_user
-from kedge.errors import Reason, Refusal, StoreError, VerificationError
+from kedge.errors import Reason, Refusal, StoreError, VerificationError, extra_hint
 from kedge.registries.sigstore.statement import PAYLOAD_TYPE, Statement
 
 if TYPE_CHECKING:
@@ -83,9 +83,7 @@ def verify_file(document: bytes, bundle: bytes, data: bytes, *, name: str, ident
         from sigstore.models import Bundle, InvalidBundle
         from sigstore.verify import Verifier, policy
     except ImportError as error:
-        raise StoreError(
-            "needs sigstore-python, which is not installed", hint="pip install 'kedge[sigstore]'"
-        ) from error
+        raise StoreError("needs sigstore-python, which is not installed", hint=extra_hint("sigstore")) from error
     try:
         verifier = Verifier(trusted_root=trusted_root(document))
     except (Error, ValueError) as error:

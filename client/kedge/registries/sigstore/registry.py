@@ -28,7 +28,7 @@ from datetime import datetime
 from typing import Any
 
 from kedge.documents import DocumentError, format_time
-from kedge.errors import InputError
+from kedge.errors import InputError, extra_hint
 from kedge.registries import (
     ALGORITHMS,
     Finding,
@@ -238,7 +238,7 @@ def _installed_reader(new: KeySet) -> Iterator[Finding]:
         from kedge.registries.sigstore.reference import trusted_root
     except ImportError:
         message = "was not read with sigstore-python, which is not installed here"
-        hint = "pip install 'kedge[sigstore]'"
+        hint = extra_hint("sigstore")
         yield Finding(rule="sigstore/not-read", severity=Severity.NOTE, place=place, message=message, hint=hint)
         return
     try:
