@@ -13,7 +13,7 @@ JOBS   ?= auto
 RELEASE := .release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance oracle bench attacks smoke mutants fuzz scale millions lint format build peers anyday clean signers stores release lasting audit mix
+.PHONY: help demo test conformance oracle bench attacks soak smoke mutants fuzz scale millions lint format build peers anyday clean signers stores release lasting audit mix
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -55,6 +55,9 @@ scale: $(VENV)/.developing ## build and read a repository of millions of targets
 
 millions: $(VENV)/.developing ## build a repository of ten million targets (takes minutes, and 5 GB of disk)
 	$(BIN)/python benchmarks/repository.py --targets 10000000 $(ARGS)
+
+soak: $(VENV)/.developing ## play a year of one client: rotations, clock faults, forks, outages (DAYS=30, SEED=7; takes minutes)
+	$(BIN)/python tests/soak/year.py --days $(or $(DAYS),365) --seed $(or $(SEED),1)
 
 attacks: $(VENV)/.developing ## run the attacks and faults, and print the table of their rows (ARGS="-k a2" for some)
 	$(BIN)/python -m pytest tests/attacks $(ARGS)

@@ -177,7 +177,9 @@ def test_b_a_damaged_state(kedge: Command) -> None:
     kedge.refresh()
     for name in ("state.json", "state.json.prev", "floors.json"):
         (kedge.state / name).write_bytes(b"")
-    kedge.refused(1, "no complete set", command="status")
+    for command in ("status", "refresh"):
+        kedge.refused(1, "is stored there and cannot be read: state.json is damaged", command=command)
+    shutil.rmtree(kedge.state)  # as the hint says
     kedge.refresh()
     assert kedge("status", "--anchor", "test").returncode == 0
 
@@ -185,10 +187,7 @@ def test_b_a_damaged_state(kedge: Command) -> None:
 @pytest.mark.usefixtures("server")
 def test_b_a_state_folder_that_cannot_be_made(kedge: Command) -> None:
     (kedge.folder / "state").write_bytes(b"in the way")
-    done = kedge("refresh", "--anchor", "test")
-    assert done.returncode == 0
-    assert "could not be stored" in done.stderr
-    assert "Traceback" not in done.stderr
+    kedge.refused(1, "could not be stored")
     (kedge.folder / "state").unlink()
     kedge.refresh()
 
@@ -208,8 +207,8 @@ def test_b_a_mirrors_folder_that_is_not_there(kedge: Command) -> None:
     kedge.anchor(str(mirror))
     kedge.refresh()
     shutil.rmtree(mirror)
-    answer = kedge.refresh()
-    assert "there is no such folder" in json.dumps(answer)
+    kedge.refused(1, "not refreshed: ", "there is no such folder")
+    assert kedge("status", "--anchor", "test").returncode == 0
     shutil.rmtree(kedge.state)
     kedge.refused(1, "there is no such folder")
     kedge.repo.write(mirror)
@@ -217,13 +216,10 @@ def test_b_a_mirrors_folder_that_is_not_there(kedge: Command) -> None:
 
 
 @pytest.mark.usefixtures("server")
-def test_b_an_answer_from_state_is_refused_where_a_refresh_is_required(kedge: Command, server: HostileServer) -> None:
+def test_b_an_answer_from_state_is_no_refresh(kedge: Command, server: HostileServer) -> None:
     assert kedge.refresh()
     server.misbehave("*", status(401))
-    done = kedge("refresh", "--anchor", "test", "--json")
-    assert done.returncode == 0
-    assert '"refreshed":false' in done.stdout.replace(" ", "")
-    assert "not refreshed" in done.stderr
+    kedge.refused(1, "not refreshed: ", "2.root.json: the server answers 401")
     kedge.refused(1, "2.root.json: the server answers 401", options=("--require-refresh",))
     server.behave()
     assert kedge("refresh", "--anchor", "test", "--require-refresh").returncode == 0

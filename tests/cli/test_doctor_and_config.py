@@ -121,11 +121,11 @@ def test_the_anchor_of_the_settings_is_used_where_none_is_named(world: World) ->
 
 def test_require_refresh_of_the_settings_refuses_what_is_only_stored(world: World, tmp_path: Path) -> None:
     world.add_anchor()
-    assert world.shell.run("refresh").code == 0
+    assert world.shell.run("keys", "list").code == 0
     (tmp_path / "repo").rename(tmp_path / "elsewhere")
     (tmp_path / "repo").write_text("no folder")
-    assert world.shell.run("refresh").code == 0
-    assert world.shell.run("refresh", KEDGE_REQUIRE_REFRESH="1").code == 1
+    assert world.shell.run("keys", "list").code == 0
+    assert world.shell.run("keys", "list", KEDGE_REQUIRE_REFRESH="1").code == 1
 
 
 @pytest.mark.parametrize(

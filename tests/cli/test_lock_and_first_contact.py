@@ -79,12 +79,16 @@ def test_without_the_network_nothing_is_locked(added: Shell) -> None:
     assert not (added.folder / "kedge.lock").exists()
 
 
-def test_require_refresh_takes_no_answer_from_stored_trust(added: Shell) -> None:
+def test_a_refresh_that_refreshed_nothing_has_failed(added: Shell) -> None:
     assert added.run("refresh").code == 0
     (added.folder / "repo").rename(added.folder / "away")
-    kept = added.run("refresh", "--json")
-    assert (kept.code, json.loads(kept.out)["anchors"][0]["refreshed"]) == (0, False)
-    assert "not refreshed" in kept.err
+    done = added.run("refresh", "--json")
+    assert (done.code, done.out) == (1, "")
+    assert "own: not refreshed: " in done.err
+    assert "there is no such folder" in done.err
+    assert "hint: what is stored answers until " in done.err
+    assert added.run("refresh", "--require-refresh").code == 1
+    assert added.run("status").code == 0
     done = added.run("refresh", "--require-refresh")
     assert (done.code, done.out) == (1, "")
 

@@ -53,6 +53,10 @@ class Checked:
         }
 
 
+UNREACHABLE = "unreachable"
+"""What every kind of registry calls the outcome of an answer that could not be had."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checklist:
     """Everything that one run found out.
@@ -89,7 +93,12 @@ class Checklist:
 
     @property
     def exit_code(self) -> ExitCode:
-        """``FAULTS`` unless everything is verified that had to be; nothing verified is a fault, but for no items."""
+        """``FAULTS`` unless everything is verified that had to be; nothing verified is a fault, but for no items.
+
+        ``COULD_NOT`` where nothing failed, and only answers are missing that could not be had.
+        """
+        if self.faults and all(item.outcome == UNREACHABLE for item in self.faults):
+            return ExitCode.COULD_NOT
         if self.faults or (self.items and not self.verified):
             return ExitCode.FAULTS
         return ExitCode.DONE

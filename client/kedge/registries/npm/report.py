@@ -71,8 +71,13 @@ class Report:
 
     @property
     def exit_code(self) -> ExitCode:
-        """``FAULTS`` unless everything that had to be verified is; nothing verified is a fault, but for no packages."""
+        """``FAULTS`` unless everything that had to be verified is; nothing verified is a fault, but for no packages.
+
+        ``COULD_NOT`` where nothing failed, and only answers of registries are missing that could not be had.
+        """
         outside = [verdict for verdict in self.verdicts if verdict.cause is not Cause.WORKSPACE]
+        if self.faults and all(_is_unanswered(verdict) for verdict in self.faults):
+            return ExitCode.COULD_NOT
         if self.faults or (outside and not self.verified):
             return ExitCode.FAULTS
         return ExitCode.DONE
@@ -111,6 +116,11 @@ class Report:
             "warnings": list(self.warnings),
             "trust": list(trusts),
         }
+
+
+def _is_unanswered(verdict: Verdict) -> bool:
+    """Whether there was no answer at all; one that nobody can read is the registry's fault."""
+    return verdict.outcome is Outcome.UNREACHABLE and verdict.cause is not Cause.MALFORMED
 
 
 def package_table(verdict: Verdict, policy: Policy) -> dict[str, Any]:
