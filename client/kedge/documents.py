@@ -55,6 +55,10 @@ class DocumentError(ValueError):
         super().__init__(f"{self.path}: {self.problem}" if path else self.problem)
 
 
+class PageError(DocumentError):
+    """There is a web page in place of a document: somebody between here and the server has answered."""
+
+
 @contextmanager
 def blame_user(file: str) -> Iterator[None]:
     """Turn a document's fault into an ``InputError`` that names ``file``.
@@ -73,14 +77,13 @@ def blame_served(file: str, *, role: str | None = None) -> Iterator[None]:
     """Turn a document's fault into a ``VerificationError`` that names the served ``file``.
 
     Raises:
-        VerificationError: the block raised ``DocumentError``; the reason is ``malformed``.
+        VerificationError: the block raised ``DocumentError``; the reason is ``malformed``, or ``portal`` for a page.
     """
     try:
         yield
     except DocumentError as error:
-        refusal = Refusal(
-            reason=Reason.MALFORMED, file=file, role=role, expected=error.problem, found=error.path or None
-        )
+        reason = Reason.PORTAL if isinstance(error, PageError) else Reason.MALFORMED
+        refusal = Refusal(reason=reason, file=file, role=role, expected=error.problem, found=error.path or None)
         raise VerificationError(f"{file}: {error}", refusal=refusal) from error
 
 
@@ -95,7 +98,7 @@ def load_json(data: bytes) -> Any:
     if not data.strip():
         raise DocumentError("", "is empty, expected a JSON document")
     if data.lstrip().startswith(b"<"):
-        raise DocumentError("", "is a page of HTML or XML, expected JSON (a captive portal, a login, an error page?)")
+        raise PageError("", "is a page of HTML or XML, expected JSON (a captive portal, a login, an error page?)")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -72,6 +72,7 @@ class Reason(StrEnum):
     ANCHOR = "anchor"
     BASELINE = "baseline"
     REDIRECT = "redirect"
+    PORTAL = "portal"
     UNKNOWN_KEY = "unknown-key"
     REVOKED_KEY = "revoked-key"
     OUTSIDE_VALIDITY = "outside-validity"

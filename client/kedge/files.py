@@ -19,12 +19,12 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from kedge.errors import StoreError
+from kedge.errors import InputError, StoreError
 
 __all__ = [
     "READING",
@@ -270,20 +270,39 @@ def sync(path: Path, flags: int = 0) -> None:
 
 
 def config_folder() -> Path:
-    """The folder of the anchors that were added."""
+    """The folder of the anchors that were added.
+
+    Raises:
+        InputError: this user has no home folder, and ``KEDGE_CONFIG_DIR`` names none.
+    """
     named = os.environ.get("KEDGE_CONFIG_DIR")
     if named:
         return Path(named)
     from platformdirs import user_config_path
 
-    return user_config_path("kedge", appauthor=False)
+    return _of_somebody(user_config_path, "KEDGE_CONFIG_DIR")
 
 
 def state_folder() -> Path:
-    """The folder of the trust states, one folder an anchor below it."""
+    """The folder of the trust states, one folder an anchor below it.
+
+    Raises:
+        InputError: this user has no home folder, and ``KEDGE_STATE_DIR`` names none.
+    """
     named = os.environ.get("KEDGE_STATE_DIR")
     if named:
         return Path(named)
     from platformdirs import user_state_path
 
-    return user_state_path("kedge", appauthor=False)
+    return _of_somebody(user_state_path, "KEDGE_STATE_DIR")
+
+
+def _of_somebody(choose: Callable[..., Path], variable: str) -> Path:
+    try:
+        folder = choose("kedge", appauthor=False)
+    except RuntimeError:
+        folder = Path()
+    # Where nobody knows a home, "~" may stay as it is, and would be a folder below the working folder.
+    if not folder.is_absolute():
+        raise InputError("this user has no home folder: HOME is not set", hint=f"set HOME, or {variable} to a folder")
+    return folder

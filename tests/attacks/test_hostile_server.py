@@ -8,12 +8,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from kedge.client.client import TrustClient
-from kedge.errors import FetchError, Reason, VerificationError
+from kedge.errors import ExpiredError, FetchError, Reason, VerificationError
 from kedge.transport.http import HttpLimits, HttpTransport
 from kedge.transport.mirror import Mirror
 from support.certificates import server_certificate
@@ -237,7 +238,7 @@ def test_a20_no_other_status_is_taken_for_no_newer_root(world: World, server: Ho
 def test_a20_a_captive_portal_is_not_taken_for_no_newer_root(world: World, server: HostileServer) -> None:
     server.misbehave("*", captive_portal())
     with client_of(world, server.url) as client:
-        world.refused("2.root.json: is a page of HTML", server.url, reason=Reason.MALFORMED, run=client.refresh)
+        world.refused("2.root.json: is a page of HTML", server.url, reason=Reason.PORTAL, run=client.refresh)
     server.behave()
     assert keys(world, server) == b"the keys"
 
@@ -250,14 +251,29 @@ def test_a20_an_empty_answer_is_not_taken_for_no_newer_root(world: World, server
     assert keys(world, server) == b"the keys"
 
 
-def test_a20_a_captive_portal_in_front_of_a_warm_client_is_a_refusal_and_no_fallback(
-    world: World, server: HostileServer
+@pytest.mark.parametrize(
+    ("portal", "text"),
+    [(captive_portal(), "is a page of HTML"), (redirect("http://login.invalid/"), "redirects to another origin")],
+    ids=["page", "redirect"],
+)
+def test_a20_in_front_of_a_warm_client_a_captive_portal_says_no_more_than_silence(
+    world: World, server: HostileServer, portal: Behaviour, text: str
 ) -> None:
+    """What is stored answers while it is valid, and says so; nothing that the portal says counts."""
     assert keys(world, server) == b"the keys"
-    server.misbehave("*", captive_portal())
+    floors = world.floors()
+    server.misbehave("*", portal)
     with client_of(world, server.url) as client:
-        world.refused("2.root.json", reason=Reason.MALFORMED, run=client.refresh)
+        trust = client.refresh()
+        assert not trust.refreshed
+        assert any(warning.startswith("not refreshed: ") and text in warning for warning in trust.warnings)
+        assert client.target(KEYS).data == b"the keys"
+    assert world.floors() == floors
+    world.clock.advance(timedelta(days=2))
+    with client_of(world, server.url) as client:
+        world.refused("expired", text, kind=ExpiredError, run=client.refresh)
     server.behave()
+    world.tomorrow(hours=1)
     assert keys(world, server) == b"the keys"
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from kedge.client.client import TrustClient
 from kedge.errors import ExpiredError, StoreError
+from kedge.transport.mirror import Mirror
+from support.server import HostileServer, status
 from support.world import KEYS, NOW, World
 
 
@@ -130,11 +134,54 @@ def test_a23_a_root_that_replaces_the_timestamp_key_drops_the_floor_of_time(worl
 
 
 def test_a_time_asked_for_is_marked_and_commits_nothing(world: World) -> None:
-    from kedge.client.client import TrustClient
-
     asked = NOW + timedelta(hours=2)
     client = TrustClient(world.anchor(), state=world.folder, transport=world.mirror, clock=world.clock, as_of=asked)
     trust = client.refresh()
     assert (trust.as_of, trust.reference_time) == (asked, asked)
     assert not world.folder.exists()
     world.refused("no complete set", kind=StoreError, run=world.client().status)
+
+
+# What is said of the cause
+
+
+def test_a3_an_expired_root_says_where_a_newer_one_was_looked_for(world: World) -> None:
+    world.keys()
+    world.clock.advance(timedelta(days=400))
+    with HostileServer(world.repo) as server:
+        server.misbehave("metadata/2.root.json", status(403))
+        mirror = Mirror(url=server.url)
+        client = TrustClient(replace(world.anchor(), mirrors=(mirror,)), state=world.folder, clock=world.clock)
+        where = f"no newer root was found at {server.url}/metadata/2.root.json (HTTP 403 forbidden)"
+        error = world.refused("root version 1 expired on ", where, kind=ExpiredError, run=client.refresh)
+        assert "newer kedge" in error.hint
+        server.behave()
+        world.repo.now = world.clock.moment
+        world.repo.rotate("root")
+        world.repo.add_target(KEYS, b"the keys", role="registry.example")
+        world.repo.publish()
+        with world.repo.edit("targets"):
+            pass
+        assert client.refresh().root.version == 2
+        client.close()
+
+
+def test_a10_a_role_that_expired_by_the_floor_alone_names_the_way_out(world: World) -> None:
+    with world.repo.edit("registry.example") as role:
+        role.expires = NOW + timedelta(hours=30)
+    with world.repo.edit("timestamp") as timestamp:
+        timestamp.expires = NOW + timedelta(days=6)
+    world.clock.advance(timedelta(days=5))
+    world.refresh()
+    world.clock.moment = NOW
+    error = world.refused("though its clock says 2026-01-01T00:00:00Z", kind=ExpiredError)
+    assert "kedge anchor reset-time NAME --yes-forget-time" in error.hint
+
+
+def test_a10_a_clock_behind_a_signed_time_is_said(world: World) -> None:
+    with world.repo.edit("timestamp") as timestamp:
+        timestamp.unrecognized_fields["x-kedge-issued"] = "2026-01-01T10:00:00Z"
+    for trust in (world.refresh(), world.client().status()):
+        assert any("10 hours behind 2026-01-01T10:00:00Z, when the timestamp was signed" in t for t in trust.warnings)
+    world.clock.advance(timedelta(hours=10))
+    assert world.refresh().warnings == ()

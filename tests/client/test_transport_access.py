@@ -218,7 +218,7 @@ def test_a_plain_proxy_passes_requests_on_and_keeps_its_own_credentials(
         monkeypatch.setenv("http_proxy", f"http://user:hush%20hush@127.0.0.1:{proxy.port}")
         transport = open_mirror(Mirror(url=f"http://{NAMED}", allow_plain_http=True))
         assert transport.get(A, Deadline(5)) == BODY
-        assert transport.get(Fetch(Area.METADATA, "absent", 10), Deadline(5)) is MISSING
+        assert transport.get(Fetch(Area.METADATA, "absent", 10), Deadline(5)) == MISSING
         transport.close()
     assert [(request.method, request.path) for request in proxy.requests] == [
         ("GET", f"http://{NAMED}/metadata/a"),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from kedge._cli.options import Json
 from kedge._cli.output import Screen, answer, answer_json
-from kedge.client import SETTINGS_FILE, Setting, read_settings
+from kedge.client import SETTINGS_FILE, Setting, read_settings, unknown_variables
 from kedge.files import config_folder, state_folder
 
 
@@ -22,6 +23,9 @@ def show(json: Json = False) -> None:
             {"format": "kedge.config-show/1", "file": str(config_folder() / SETTINGS_FILE), "settings": entries}
         )
         return
+    for name, nearest in unknown_variables(os.environ).items():
+        meant = f"; perhaps {nearest} is meant" if nearest is not None else ""
+        sys.stderr.write(f"kedge: warning: {name} is set, and is no variable that kedge reads{meant}\n")
     screen = Screen.of_stdout()
     rows = [(name, f"{_shown(each.value)} (from: {each.origin})") for name, each in found.items()]
     answer([*screen.heading(str(config_folder() / SETTINGS_FILE)), *screen.rows(rows)])

@@ -21,7 +21,6 @@ from datetime import UTC, datetime, timedelta
 from functools import cache, wraps
 from pathlib import Path
 from typing import Annotated, TypeVar
-from urllib.parse import urlsplit
 
 import typer
 
@@ -43,7 +42,7 @@ from kedge.documents import parse_time
 from kedge.errors import ExitCode, InputError, KedgeError
 from kedge.files import config_folder
 from kedge.registries import Allowances, parse_allowance
-from kedge.transport import BUNDLE_SUFFIX, Mirror, open_mirror
+from kedge.transport import BUNDLE_SUFFIX, Mirror, open_mirror, split_url
 
 Mirrors = Annotated[
     list[str] | None,
@@ -127,7 +126,7 @@ def _like(place: str, mirrors: tuple[Mirror, ...]) -> Mirror:
 
 
 def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
+    parts = split_url(url)
     return parts.scheme.lower(), parts.netloc.lower()
 
 

@@ -17,12 +17,21 @@ from time import monotonic
 from urllib.parse import urlsplit
 
 from kedge import tuf
-from kedge.client import Anchor, Clock, TrustClient, anchor_for_registry, anchor_names, load_anchor, read_settings
+from kedge.client import (
+    Anchor,
+    Clock,
+    TrustClient,
+    anchor_for_registry,
+    anchor_names,
+    load_anchor,
+    read_settings,
+    unknown_variables,
+)
 from kedge.documents import format_time
 from kedge.errors import ExpiredError, KedgeError, StoreError, extra_hint
 from kedge.registries import Finding, Severity
 from kedge.transport import Deadline, Mirror, open_mirror
-from kedge.tuf import MISSING, Area, Fetch, Limits
+from kedge.tuf import Area, Fetch, Limits, Missing
 
 SOFTWARE = ("kedge", "tuf", "securesystemslib", "cryptography", "urllib3")
 PROXIES = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")
@@ -118,6 +127,10 @@ def _configuration(machine: Machine) -> Iterator[Finding]:
         text = f"{chosen.origin} names the anchor {chosen.value}, and there is none of that name"
         hint = f"anchors: {', '.join(names)}"
         yield Finding(rule="config/no-such-anchor", severity=Severity.ERROR, place=place, message=text, hint=hint)
+    for name, nearest in unknown_variables(machine.environment).items():
+        hint = f"perhaps {nearest} is meant" if nearest is not None else None
+        text = "is set, and is no variable that kedge reads"
+        yield Finding(rule="config/unknown-variable", severity=Severity.WARNING, place=name, message=text, hint=hint)
     for name in PROXIES:
         value = machine.environment.get(name)
         if value:
@@ -193,9 +206,9 @@ def _mirror(anchor: Anchor, mirror: Mirror) -> Finding:
             transport.close()
     except KedgeError as error:
         return _fault(rule, place, error)
-    if data is MISSING:
+    if isinstance(data, Missing):
         hint = "is the address right, and the folder of the metadata below it?"
-        text = "answers, and has no timestamp.json"
+        text = f"answers, and has no timestamp.json: {data.where}"
         return Finding(rule="mirror/no-timestamp", severity=Severity.ERROR, place=place, message=text, hint=hint)
     return _note("mirror/answers", place, f"answers in {(monotonic() - began) * 1000:.0f} ms")
 

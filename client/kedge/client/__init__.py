@@ -36,7 +36,15 @@ __all__, __getattr__, __dir__ = door(
         "keylog.require": ["stored_log_files"],
         "lockfile": ["LOCK_FILE", "Lock", "LockedAnchor", "find_lock", "read_lock"],
         "session": ["forget_time"],
-        "settings": ["Clock", "SETTINGS_FILE", "Setting", "Settings", "SystemClock", "read_settings"],
+        "settings": [
+            "Clock",
+            "SETTINGS_FILE",
+            "Setting",
+            "Settings",
+            "SystemClock",
+            "read_settings",
+            "unknown_variables",
+        ],
         "store": ["Store"],
     },
 )

@@ -31,4 +31,5 @@ from kedge.client.settings import Setting as Setting
 from kedge.client.settings import Settings as Settings
 from kedge.client.settings import SystemClock as SystemClock
 from kedge.client.settings import read_settings as read_settings
+from kedge.client.settings import unknown_variables as unknown_variables
 from kedge.client.store import Store as Store

@@ -38,6 +38,7 @@ _NONE = timedelta(0)
 _SPANS = ("max_staleness", "refresh_after", "warn_after", "red_line")
 _MAX_SECONDS = 3_155_760_000  # a hundred years
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.")
 _REGISTRY = r"[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9@_][A-Za-z0-9._@-]*)*"
 
 
@@ -208,6 +209,8 @@ def add_anchor(anchor: Anchor, config_folder: Path) -> Path:
     """
     if _NAME.fullmatch(anchor.name) is None:
         raise InputError(f"{anchor.name!r}: an anchor's name is made of a-z, 0-9, '.', '_' and '-', at most 64 of them")
+    if _DEVICE.fullmatch(anchor.name) is not None:
+        raise InputError(f"{anchor.name!r}: is no name for a folder on Windows", hint="choose another name")
     _check_root(anchor.initial_root, "root.json")
     text = anchor.to_toml()
     with blame_user("the new anchor"):

@@ -53,6 +53,7 @@ from kedge.tuf import (
     TrustedState,
     Workflow,
     age_of,
+    issued_at,
     key_warnings,
     no_network,
     role_states,
@@ -73,6 +74,8 @@ REFRESH_AFTER: Final = timedelta(hours=1)
 RETRY_AFTER: Final = timedelta(minutes=1)
 """How long it answers from state before it asks again, where the repository could not be reached."""
 _LOOK_UPS_A_COMMIT = 64
+_NOT_OF_THE_REPOSITORY: Final = (Reason.PORTAL, Reason.REDIRECT)
+"""What a captive portal answers, in the repository's place: a page, or the way to one. It says no more than silence."""
 
 
 class TrustClient:
@@ -149,6 +152,10 @@ class TrustClient:
                     download = partial(self._run, session=session, deadline=deadline)
                     state = self.key_log.follow(state, self._reach(), deadline, download)
             except FetchError as error:
+                return self._fall_back(error)
+            except VerificationError as error:
+                if error.refusal.reason not in _NOT_OF_THE_REPOSITORY:
+                    raise
                 return self._fall_back(error)
             freshness = freshness.above(state.floors)
             tuf.require_fresh(state, freshness)
@@ -509,7 +516,7 @@ class TrustClient:
             session.commit_reached()
             raise
 
-    def _fall_back(self, error: FetchError) -> Trust:
+    def _fall_back(self, error: FetchError | VerificationError) -> Trust:
         try:
             self.status()
         except ExpiredError as expired:
@@ -564,8 +571,10 @@ class TrustClient:
         # What this machine saw says nothing of another time than now.
         seen = None if freshness.as_of else session.seen
         age = age_of(self.anchor.age_limits, state, seen=seen, valid_until=answering.valid_until, now=now)
-        behind = clock_warning(freshness, self._clock.now(), self._lock, self.anchor.name)
+        behind = clock_warning(freshness, self._clock.now(), self._lock, self.anchor.name, _issued(state))
         log_warnings = self.key_log.warnings if self.key_log is not None else ()
+        said = (*answering.said, *log_warnings)
+        warnings = (*session.warnings, *age.warnings, *behind, *key_warnings(state), *said)
         trust = Trust(
             anchor=self.anchor.name,
             root=roles["root"],
@@ -581,14 +590,7 @@ class TrustClient:
             stale=answering.valid_until <= now,
             age=age,
             as_of=now if freshness.as_of else None,
-            warnings=(
-                *session.warnings,
-                *age.warnings,
-                *behind,
-                *key_warnings(state),
-                *answering.said,
-                *log_warnings,
-            ),
+            warnings=tuple(dict.fromkeys(warnings)),
             log=self.key_log.state if self.key_log is not None else None,
         )
         return replace(answering, trust=trust)
@@ -633,6 +635,10 @@ class _NotHeldError(Exception):
 
 def _ask_nobody(request: Fetch) -> NoReturn:
     raise _NotHeldError(request.path)
+
+
+def _issued(state: TrustedState) -> datetime | None:
+    return issued_at(state.timestamp) if state.timestamp is not None else None
 
 
 def _target(found: Found, data: bytes) -> Target:

@@ -47,6 +47,7 @@ FLOORS_FORMAT = "kedge.floors/1"
 TIMES_AGREE = timedelta(minutes=1)
 
 _MANY_ROLES = 512
+_CLOCKS_AGREE = timedelta(minutes=5)
 
 
 class Session:
@@ -434,10 +435,17 @@ def gate(session: Session, lock: Lock | None) -> Gate:
     return check
 
 
-def clock_warning(freshness: Freshness, now: datetime, lock: Lock | None, anchor: str) -> tuple[str, ...]:
-    """What is to be said where this machine's clock is behind the time that is judged by."""
-    if freshness.as_of or freshness.reference_time <= now:
+def clock_warning(
+    freshness: Freshness, now: datetime, lock: Lock | None, anchor: str, issued: datetime | None
+) -> tuple[str, ...]:
+    """What is to be said where this machine's clock is behind the time that is judged by, or that was signed."""
+    if freshness.as_of:
         return ()
+    if freshness.reference_time <= now:
+        if issued is None or issued <= now + _CLOCKS_AGREE:
+            return ()
+        behind = describe_age(issued - now)
+        return (f"this machine's clock is {behind} behind {format_time(issued)}, when the timestamp was signed",)
     floor = format_time(freshness.reference_time)
     behind = describe_age(freshness.reference_time - now)
     seen = "which a refresh has seen"

@@ -16,6 +16,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -56,6 +57,8 @@ DEFAULT = "default"
 MAX_BYTES = 1 << 20
 MAX_TIMEOUT_S = 3600
 ANCHOR, REQUIRE_REFRESH, TIMEOUT = "KEDGE_ANCHOR", "KEDGE_REQUIRE_REFRESH", "KEDGE_TIMEOUT_S"
+VARIABLES = (ANCHOR, REQUIRE_REFRESH, TIMEOUT, "KEDGE_CONFIG_DIR", "KEDGE_STATE_DIR")
+"""Every variable that kedge reads."""
 
 _NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
 _SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
@@ -150,6 +153,12 @@ def read_settings(config_folder: Path, environment: Mapping[str, str]) -> Settin
         timeout_s=timeout,
         allow=config.allow,
     )
+
+
+def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
+    """The variables that are named as if they were kedge's and are not, each with the nearest that is."""
+    strange = sorted(name for name in environment if name.startswith("KEDGE_") and name not in VARIABLES)
+    return {name: next(iter(get_close_matches(name, VARIABLES, 1)), None) for name in strange}
 
 
 def _seconds(text: str | None) -> int | None:

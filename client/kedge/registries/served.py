@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from kedge.errors import Reason, VerificationError
 from kedge.transport import Deadline, Mirror, open_mirror
-from kedge.tuf import MISSING, Area, Fetch
+from kedge.tuf import Area, Fetch, Missing
 
 
 class TooLongError(Exception):
@@ -50,7 +50,7 @@ class Served:
             if error.refusal.reason is Reason.TOO_LARGE:
                 raise TooLongError(error.message) from error
             raise
-        return None if answer is MISSING else answer
+        return None if isinstance(answer, Missing) else answer
 
     def close(self) -> None:
         """Close the connections."""

@@ -26,6 +26,6 @@ __all__, __getattr__, __dir__ = door(
         "directory": ["file_name"],
         "http": ["Sockets", "explain", "is_final", "open_pool"],
         "mirror": ["Deadline", "Mirror", "ReadableMirror", "Transport", "is_loopback"],
-        "open": ["BUNDLE_SUFFIX", "open_mirror", "open_mirrors"],
+        "open": ["BUNDLE_SUFFIX", "open_mirror", "open_mirrors", "split_url"],
     },
 )

@@ -25,3 +25,4 @@ from kedge.transport.mirror import is_loopback as is_loopback
 from kedge.transport.open import BUNDLE_SUFFIX as BUNDLE_SUFFIX
 from kedge.transport.open import open_mirror as open_mirror
 from kedge.transport.open import open_mirrors as open_mirrors
+from kedge.transport.open import split_url as split_url

@@ -14,7 +14,7 @@ from kedge.files import READING
 from kedge.transport.bundle_format import Bundle, Carried, Held, unpack
 from kedge.transport.directory import too_large
 from kedge.transport.mirror import Deadline
-from kedge.tuf import MISSING, Area, Fetch, Missing, sha256_hex
+from kedge.tuf import Area, Fetch, Missing, sha256_hex
 
 MAX_FILE_BYTES = 600_000_000
 LOG_PREFIX = "tlog/"
@@ -60,7 +60,7 @@ class BundleTransport:
             self._files = dict(files_by_path(bundle))
         data = self._files.get((request.area, request.path))
         if data is None:
-            return MISSING
+            return Missing(f"{self.source} (not in this bundle)")
         if len(data) > request.max_bytes:
             raise too_large(f"{self.source}: {request.path}", request.max_bytes)
         return data

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from kedge.errors import FetchError, Reason, Refusal, VerificationError
 from kedge.files import READING
 from kedge.transport.mirror import Deadline, Mirror
-from kedge.tuf import MISSING, Area, Fetch, Missing
+from kedge.tuf import Area, Fetch, Missing
 
 _PIECE_BYTES: Final = 1 << 20
 
@@ -73,7 +73,7 @@ class DirectoryTransport:
         except (FileNotFoundError, NotADirectoryError):
             if not base.is_dir():
                 raise FetchError(f"{base}: there is no such folder", hint="check the mirror's path") from None
-            return MISSING
+            return Missing(f"{path} (no such file)")
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise FetchError(f"{path}: cannot be read: {reason.lower()}") from error

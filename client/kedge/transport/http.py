@@ -30,6 +30,7 @@ import contextlib
 import os
 import random
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -61,7 +62,7 @@ from kedge._version import __version__
 from kedge.errors import FetchError, InputError, KedgeError, Reason, Refusal, VerificationError
 from kedge.transport.directory import too_large
 from kedge.transport.mirror import CONNECTIONS, Deadline, Mirror, is_loopback
-from kedge.tuf import MISSING, Area, Fetch, Missing
+from kedge.tuf import Area, Fetch, Missing
 
 
 class Sockets:
@@ -93,6 +94,11 @@ def open_pool(mirror: Mirror, connections: int, sockets: Sockets) -> urllib3.Poo
     if mirror.ca_file is not None:
         if not Path(mirror.ca_file).is_file():
             raise InputError(f"{mirror.ca_file}: there is no such file of certificate authorities")
+        try:
+            ssl.create_default_context(cafile=mirror.ca_file)
+        except (OSError, ValueError) as error:
+            why = "expected certificates in PEM"
+            raise InputError(f"{mirror.ca_file}: is no file of certificate authorities: {why}") from error
         options["ca_certs"] = mirror.ca_file
     proxy = _proxy(mirror.url)
     try:
@@ -565,7 +571,7 @@ class HttpTransport:
             return consume(body)
         _drain(response, deadline)
         if status in (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN):
-            return MISSING
+            return Missing(f"{url} (HTTP {status} {HTTPStatus(status).phrase.lower()})")
         fault = refused_status(url, status)
         if status in _RETRIED:
             raise _RetryLaterError(fault, _retry_after_s(response.headers))

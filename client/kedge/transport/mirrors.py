@@ -154,7 +154,7 @@ class MirrorsTransport:
         # Whoever has the newest is asked first for what it names.
         self._mirrors.remove(best.mirror)
         self._mirrors.insert(0, best.mirror)
-        return best.data if isinstance(best.data, bytes) else MISSING
+        return best.data if isinstance(best.data, bytes | Missing) else MISSING
 
     def _check_agreement(self, request: Fetch, best: _Answer, right: Iterable[_Answer]) -> None:
         for other in right:
@@ -167,9 +167,10 @@ class MirrorsTransport:
         faults = [answer.data for answer in answers if isinstance(answer.data, KedgeError)]
         # Where a file must be there, a mirror that lacks it does not excuse another one that serves a wrong one.
         excused = request.may_be_missing or not any(isinstance(fault, VerificationError) for fault in faults)
-        if excused and any(answer.data is MISSING for answer in answers):
+        missing = [answer.data for answer in answers if isinstance(answer.data, Missing)]
+        if excused and missing:
             self._blame(answer for answer in answers if isinstance(answer.data, KedgeError))
-            return MISSING
+            return Missing(", ".join(each.where for each in missing))
         if not faults:
             raise FetchError("no mirror answers", hint="check the network, or name another mirror")
         gravest = next((fault for fault in faults if isinstance(fault, VerificationError)), faults[0])
@@ -180,7 +181,7 @@ class MirrorsTransport:
         for answer in answers:
             if isinstance(answer.data, KedgeError):
                 self._note(answer.mirror, answer.data.message)
-            elif answer.data is MISSING:
+            elif isinstance(answer.data, Missing):
                 self._note(answer.mirror, "lacks a file that another mirror has")
 
     def _note(self, mirror: Transport, what: str) -> None:
@@ -190,8 +191,8 @@ class MirrorsTransport:
 def _weigh(mirror: Transport, future: Future[bytes | Missing], judge: Judge | None) -> _Answer:
     try:
         data = future.result()
-        if data is MISSING or isinstance(data, Missing):
-            return _Answer(mirror, MISSING)
+        if isinstance(data, Missing):
+            return _Answer(mirror, data)
         return _Answer(mirror, data, judge(data) if judge is not None else Merit(0))
     except StoreError:
         raise  # this machine is at fault, whichever mirror it was

@@ -36,7 +36,7 @@ def open_mirror(mirror: Mirror, *, held: Held = nothing_held, connections: int =
     Raises:
         InputError: the URL is none of these, or a file that the mirror names cannot be used.
     """
-    parts = urlsplit(mirror.url)
+    parts = split_url(mirror.url)
     if parts.scheme in ("https", "http"):
         _check_url(mirror, parts)
         from kedge.transport.http import HttpLimits, HttpTransport
@@ -54,6 +54,21 @@ def open_mirror(mirror: Mirror, *, held: Held = nothing_held, connections: int =
     return DirectoryTransport(path, mirror)
 
 
+def split_url(url: str) -> SplitResult:
+    """Take an address apart.
+
+    Raises:
+        InputError: it is none: a bracket that does not close, or a port that is no number up to 65535.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        hint = "an address is like https://host, https://host:8443/path or https://[2001:db8::1]/path"
+        raise InputError(f"{url}: is not an address: {str(error).lower()}", hint=hint) from error
+    return parts
+
+
 def _check_url(mirror: Mirror, parts: SplitResult) -> None:
     if parts.username is not None:
         raise InputError(
@@ -62,6 +77,8 @@ def _check_url(mirror: Mirror, parts: SplitResult) -> None:
         )
     if parts.query or parts.fragment or not parts.hostname:
         raise InputError(f"{mirror.url}: a mirror's URL has a host, and no query or fragment")
+    for origin in mirror.redirect_origins:
+        split_url(origin)
     if parts.scheme == "http" and not mirror.allow_plain_http and not is_loopback(parts.hostname):
         raise InputError(
             f"{mirror.url}: plain http is used for this machine's loopback only",

@@ -54,7 +54,6 @@ __all__, __getattr__, __dir__ = door(
             "Recall",
         ],
         "trust": [
-            "Age",
             "AgeBasis",
             "AgeLimits",
             "LogState",

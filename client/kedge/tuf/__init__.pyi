@@ -40,7 +40,6 @@ from kedge.tuf.steps import Merit as Merit
 from kedge.tuf.steps import Missing as Missing
 from kedge.tuf.steps import Phase as Phase
 from kedge.tuf.steps import Recall as Recall
-from kedge.tuf.trust import Age as Age
 from kedge.tuf.trust import AgeBasis as AgeBasis
 from kedge.tuf.trust import AgeLimits as AgeLimits
 from kedge.tuf.trust import LogState as LogState

@@ -52,12 +52,14 @@ class Freshness:
     reference_time: datetime
     max_staleness: timedelta = timedelta(0)
     as_of: bool = False
+    clock: datetime | None = None
+    """What the machine's clock says, where the floor is judged by instead."""
 
     def above(self, floors: Floors) -> Freshness:
         """This value with a reference time that is not below the time floor."""
         if self.as_of or floors.time is None or floors.time <= self.reference_time:
             return self
-        return replace(self, reference_time=floors.time)
+        return replace(self, reference_time=floors.time, clock=self.clock or self.reference_time)
 
 
 def begin(initial_root: bytes, *, file: str = "initial root") -> TrustedState:
@@ -316,8 +318,10 @@ def _at_floors(state: TrustedState) -> bool:
     )
 
 
-def require_unexpired(parsed: Parsed[Any], role: str, freshness: Freshness) -> None:
+def require_unexpired(parsed: Parsed[Any], role: str, freshness: Freshness, *, no_newer: str = "") -> None:
     """Check that a file may still be used at the reference time, within the staleness that the policy allows.
+
+    ``no_newer`` says where a newer root was looked for, and not found.
 
     Raises:
         ExpiredError: it may not; the text names the role, the date and the age.
@@ -330,11 +334,23 @@ def require_unexpired(parsed: Parsed[Any], role: str, freshness: Freshness) -> N
         return
     date, now = format_time(signed.expires), format_time(freshness.reference_time)
     refusal = Refusal(
-        reason=Reason.EXPIRED, file=parsed.file, role=role, expected=f"valid at {now}", found=f"expired {date}"
+        reason=Reason.EXPIRED,
+        file=parsed.file,
+        role=role,
+        expected=f"valid at {now}",
+        found=f"expired {date}",
+        source=no_newer or None,
     )
     message = f"{parsed.file}: {role} version {signed.version} expired on {date}, {describe_age(age)} before {now}"
+    hint = _expired_hint(role)
+    if no_newer:
+        message += f", and no newer root was found at {no_newer}"
+        hint = "check the mirror's address and what stands in between; a built-in root comes newer with a newer kedge"
+    elif freshness.clock is not None and not signed.is_expired(freshness.clock):
+        message += f", which this machine has seen, though its clock says {format_time(freshness.clock)}"
+        hint = "if the clock was once far ahead: kedge anchor reset-time NAME --yes-forget-time"
     allowed = f"; up to {describe_age(freshness.max_staleness)} is allowed" if freshness.max_staleness else ""
-    raise ExpiredError(message + allowed, refusal=refusal, hint=_expired_hint(role))
+    raise ExpiredError(message + allowed, refusal=refusal, hint=hint)
 
 
 def raise_time(state: TrustedState, moment: datetime) -> TrustedState:

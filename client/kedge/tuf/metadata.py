@@ -455,6 +455,11 @@ def _unknown_key() -> type[Key]:
             return self._to_dict()
 
         def verify_signature(self, signature: Signature, data: bytes) -> None:  # noqa: ARG002 of either
+            """Find no signature right.
+
+            Raises:
+                UnverifiedSignatureError: always.
+            """
             raise UnverifiedSignatureError(f"keys of the type {self.keytype}/{self.scheme} are not known")
 
     return UnknownKey

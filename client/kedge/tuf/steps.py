@@ -16,13 +16,17 @@ if TYPE_CHECKING:
     from tuf.api.metadata import TargetFile
 
 
-class Missing(Enum):
-    """The answer for a file that is not there: HTTP 404 or 403, or no such file, and nothing else."""
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The answer for a file that is not there: HTTP 404 or 403, or no such file, and nothing else.
 
-    MISSING = "missing"
+    ``where`` says for people where it was asked for, and what was answered.
+    """
+
+    where: str = field(default="", compare=False)
 
 
-MISSING: Final = Missing.MISSING
+MISSING: Final = Missing()
 
 
 class Area(Enum):

@@ -33,6 +33,7 @@ from kedge.tuf.checks import Freshness
 from kedge.tuf.metadata import ROOT, TARGETS, TIMESTAMP, parse
 from kedge.tuf.state import Floors, TrustedState, sha256_hex
 from kedge.tuf.steps import (
+    MISSING,
     Accepted,
     Answer,
     Area,
@@ -42,6 +43,7 @@ from kedge.tuf.steps import (
     Judge,
     Limits,
     Merit,
+    Missing,
     Phase,
     Recall,
     Step,
@@ -103,19 +105,19 @@ def refresh(
     recorded = tuple(recorded)
     state = state.raise_floors(Floors(root=max((floors.root for floors in recorded), default=0)))
     started = state.root.version
-    state = yield from _update_root(state, limits)
+    state, end = yield from _update_root(state, limits)
     gate = gate or _let_pass
     try:
-        return (yield from _update_rest(state, freshness, recorded, limits, gate))
+        return (yield from _update_rest(state, freshness, recorded, limits, gate, end=end))
     except VerificationError as error:
         if error.refusal.reason is not Reason.SIGNATURES or not limits.root_window:
             raise
         # A new root may have been published between two requests: ask once more, in order, before refusing. Or the
         # timestamp was asked ahead, before a root that is known now replaced its key.
-        newer = yield from _update_root(state, replace(limits, root_window=0), again=True)
+        newer, end = yield from _update_root(state, replace(limits, root_window=0), again=True)
         if newer.root.version == started:
             raise
-    return (yield from _update_rest(newer, freshness, recorded, limits, gate, again=True))
+    return (yield from _update_rest(newer, freshness, recorded, limits, gate, end=end, again=True))
 
 
 def find(state: TrustedState, path: str, freshness: Freshness, *, limits: Limits | None = None) -> Workflow[Found]:
@@ -271,14 +273,15 @@ def fetch_role(
     return state
 
 
-def _update_root(state: TrustedState, limits: Limits, *, again: bool = False) -> Workflow[TrustedState]:
+def _update_root(state: TrustedState, limits: Limits, *, again: bool = False) -> Workflow[tuple[TrustedState, Missing]]:
+    """Follow the chain of roots to its end; the answer that ended it says where the next one was looked for."""
     ahead = opening(state.root.version, limits, cold=state.timestamp is None)[1:]
     # §5.3.3 ask for one root after the other until there is no next one
     for _ in range(limits.root_rotations):
         request = root_request(state.root.version + 1, limits)
         answer = yield replace(request, ahead=ahead, again=again, judge=partial(_judge_root, state))
         if not isinstance(answer, bytes):
-            return state
+            return state, answer or MISSING
         state = checks.accept_root(state, answer)
         # §5.3.8 keep it
         yield Accepted(Area.ROOTS, str(state.root.version), answer, state)
@@ -289,7 +292,7 @@ def _update_root(state: TrustedState, limits: Limits, *, again: bool = False) ->
     if isinstance(answer, bytes):
         message = f"{state.root.version + 1}.root.json: more than {limits.root_rotations} new roots in one refresh"
         raise _limit(message, f"{state.root.version + 1}.root.json")
-    return state
+    return state, answer or MISSING
 
 
 def opening(root: int, limits: Limits, *, cold: bool) -> tuple[Fetch, ...]:
@@ -320,6 +323,7 @@ def _update_rest(
     limits: Limits,
     gate: Gate,
     *,
+    end: Missing,
     again: bool = False,
 ) -> Workflow[TrustedState]:
     gate(Phase.ROOT, state)
@@ -327,7 +331,7 @@ def _update_rest(
     state = checks.settle_floors(state, recorded)
     freshness = freshness.above(state.floors)
     # §5.3.10 freeze: the final root must not have expired
-    checks.require_unexpired(state.newest_root, ROOT.type, freshness)
+    checks.require_unexpired(state.newest_root, ROOT.type, freshness, no_newer=end.where)
     state = yield from _update_timestamp(state, freshness, limits, gate, again=again)
     state = yield from _update_snapshot(state, freshness, limits, gate)
     return (yield from update_role(state, TARGETS.type, state.root, freshness, limits))
@@ -406,8 +410,9 @@ def _fetch(request: Fetch) -> Workflow[bytes]:
     answer = yield request
     if isinstance(answer, bytes):
         return answer
+    at = f": {answer.where}" if answer is not None and answer.where else ""
     raise FetchError(
-        f"{request.path}: is not there",
+        f"{request.path}: is not there{at}",
         hint="the repository names it, so the mirror is incomplete, or its address is not that of a TUF repository",
     )
 

@@ -24,7 +24,7 @@ from tuf.api.metadata import Key, MetaFile, Root, Snapshot, SuccinctRoles, Targe
 from kedge.errors import FetchError, VerificationError
 from kedge.registries import Severity
 from kedge.transport import Mirror, Transport, open_mirror
-from kedge.tuf import MISSING, Area, Fetch, Limits, Missing, Parsed, content_matches, parse
+from kedge.tuf import Area, Fetch, Limits, Missing, Parsed, content_matches, parse
 from kedge_repo.audit.findings import AuditFinding, Rule
 from kedge_repo.audit.rules import count, finding, missing, odd_signatures
 from kedge_repo.audit.source import Archive, BinsFact, Entry, Listing, Source, TargetFact, listed_roles
@@ -353,7 +353,7 @@ class _Reader:
             data = self._get(Fetch(Area.TARGETS, quoted, target.length), f"targets/{file}", counted=False)
         except VerificationError as error:
             return replace(fact, problem=error.message.rpartition(": ")[2])
-        if data is MISSING:
+        if isinstance(data, Missing):
             return replace(fact, problem="is missing")
         if isinstance(data, bytes) and not content_matches(target, data):
             return replace(fact, problem=f"is not the file of {target.length} bytes and the digest that was signed")

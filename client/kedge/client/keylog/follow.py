@@ -54,7 +54,7 @@ from kedge.tlog import (
     split_entries,
     tiles_of,
 )
-from kedge.tuf import MISSING, Area, Fetch, Judge, Merit, Missing
+from kedge.tuf import Area, Fetch, Judge, Merit, Missing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -366,10 +366,11 @@ class _Tiles:
 def _fetch_either(path: str, full: str, max_bytes: int, judge: Judge | None = None) -> Steps[bytes]:
     """Get a partial tile, or the full one that has taken its place since."""
     data: bytes | Missing = yield Fetch(Area.LOG, path, max_bytes, judge=judge)
-    if data is MISSING and full != path:
+    if isinstance(data, Missing) and full != path:
         data = yield Fetch(Area.LOG, full, max_bytes, judge=judge)
     if not isinstance(data, bytes):
-        raise FetchError(f"tlog/{path}: is not there", hint="the log names it, so this mirror is incomplete")
+        at = f": {data.where}" if data.where else ""
+        raise FetchError(f"tlog/{path}: is not there{at}", hint="the log names it, so this mirror is incomplete")
     return data
 
 
