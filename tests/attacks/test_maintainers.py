@@ -10,6 +10,7 @@ import base64
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from kedge.documents import format_time
 from kedge.errors import VerificationError
 from kedge.transport.mirror import Mirror
 from kedge_repo.audit.rehearse import push_ahead
+from kedge_repo.events.signatures import sign_event
 from kedge_repo.publish.online import sign_online
 from kedge_repo.publish.publish import publish_workspace
 from kedge_repo.workspace.metadata import Payload, canonical_json
@@ -458,3 +460,38 @@ def test_d12_nothing_that_the_policy_names_is_run_or_asked(ceremony: Ceremony, l
     # And one that holds another key: it signs nothing.
     (made.folder / "bob.pem").write_bytes(made.signers["bob"].private_bytes)
     nothing_signed(made, by_policy("file:../bob.pem"), 2, "is another key than expected")
+
+
+def test_d13_a_stale_event_blocks_nothing_but_itself_and_is_cancelled(ceremony: Ceremony) -> None:
+    """A stale event: the same line opens another, recovery goes on, and the command that the hint names discards it."""
+    at = ["-w", "workspace"]
+    for name in ("a", "b"):
+        assert run(ceremony, "event", "new", name, "--reason", name, *at).returncode == 0
+    assert "event a changes" not in run(ceremony, "renew", "targets", "--event", "a", *at).stderr
+    second = run(ceremony, "role", "set", "targets", "--threshold", "3", "--event", "b", *at)
+    assert second.returncode == 0
+    rival = run(ceremony, "renew", "targets", "--event", "b", "--drop-signatures", *at)
+    assert "note: event a changes targets as well" in second.stderr + rival.stderr
+    for who in ("alice", "bob"):
+        sign_event(ceremony.workspace, ceremony.signers[who], event="a")
+    assert run(ceremony, "event", "merge", "--event", "a", *at).returncode == 0
+    stale = run(ceremony, "event", "status", "--event", "b", *at)
+    assert (stale.returncode, stale.stdout) == (2, "")
+    assert "no longer fits" in stale.stderr
+    # It blocks neither another change nor the emergency command.
+    renewed = run(ceremony, "renew", NPM, *at)
+    assert renewed.returncode == 0, renewed.stderr
+    assert "note: event b no longer fits: discard it" in renewed.stderr
+    assert run(ceremony, "event", "status", *at).returncode == 0  # of the event that fits
+    recovering = run(ceremony, "recover", "--stolen", "alice", "--open", *at)
+    assert "opened event" in recovering.stderr, recovering.stderr
+    # The way out that the hint names works as it stands there.
+    hint = next(line for line in stale.stderr.splitlines() if line.startswith("hint: "))
+    command = re.search(r"kedge-repo (event cancel [^,]+)", hint)
+    assert command is not None, hint
+    assert run(ceremony, *command[1].split(), *at).returncode == 0
+    assert "b" not in ceremony.workspace.events()
+    # The control: an event that fits is not discarded unless that is said.
+    (kept, *_) = ceremony.workspace.events()
+    assert run(ceremony, "event", "cancel", "--event", kept, *at).returncode == 2
+    assert kept in ceremony.workspace.events()

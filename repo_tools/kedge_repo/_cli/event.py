@@ -31,6 +31,7 @@ from kedge_repo.events import (
     Imported,
     RawSignature,
     cancel_event,
+    choose_event,
     event_status,
     import_raw,
     import_responses,
@@ -151,11 +152,11 @@ def cancel(
 ) -> None:
     """Throw an event away, with its signatures."""
     workspace = open_workspace(folder)
-    found = event_status(workspace, event=event)
-    signatures = sum(len(group.have) for role in found.roles for group in role.groups)
     if not yes:
-        raise InputError(f"event {found.name}: would be lost, with {signatures} signatures", hint="say so with --yes")
-    answer(cancel_event(workspace, event=found.name))
+        name = choose_event(workspace, event)
+        signatures = len([*workspace.event_folder(name).glob("signatures/*/[!.]*")])
+        raise InputError(f"event {name}: would be lost, with {signatures} signatures", hint="say so with --yes")
+    answer(cancel_event(workspace, event=event))
 
 
 def tell_imported(imported: Imported) -> None:

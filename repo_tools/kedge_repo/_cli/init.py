@@ -14,7 +14,15 @@ import typer
 
 from kedge.errors import InputError
 from kedge_repo._cli.options import answer, present, say
-from kedge_repo.events import DEFAULT_EXPIRIES, DELEGATION_EXPIRY, Charter, Delegate, Expiry, found_repository
+from kedge_repo.events import (
+    DEFAULT_EXPIRIES,
+    DELEGATION_EXPIRY,
+    Charter,
+    Delegate,
+    Expiry,
+    check_is_new,
+    found_repository,
+)
 from kedge_repo.workspace import catalogue_entry, catalogue_names, read_file
 
 
@@ -155,6 +163,7 @@ def init(
 
     Without any of --name, --keyholder, --online and the thresholds, on a terminal, it asks for them.
     """
+    check_is_new(folder)
     given = Answers(
         name=name,
         keyholders=keyholder or [],

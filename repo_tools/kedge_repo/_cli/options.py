@@ -23,7 +23,7 @@ from securesystemslib.signer import Key, Signer
 from kedge.documents import blame_user, parse_time
 from kedge.errors import InputError, KedgeError
 from kedge_repo.bins import require_bins
-from kedge_repo.events import Wish
+from kedge_repo.events import Change, Wish
 from kedge_repo.events import change as make_change
 from kedge_repo.signing import (
     KeyProtection,
@@ -233,9 +233,19 @@ def change(
         say(f"dropped: the signature of {keyholder} on {role}")
     if made.opened:
         say("opened a signing event")
+    tell_others(made)
     if not made.event.payloads:
         say("nothing has to be signed: merge it with kedge-repo event merge")
     answer(made.event.name)
+
+
+def tell_others(made: Change) -> None:
+    """Say which other open events the change gets in the way of, and which can only be cancelled."""
+    for name, role in made.rivals:
+        say(f"note: event {name} changes {role} as well: once one of the two is merged, the other no longer fits")
+    for name in made.stale:
+        if name != made.event.name:
+            say(f"note: event {name} no longer fits: discard it with kedge-repo event cancel --event {name} --yes")
 
 
 def read_public_key(file: Path) -> Key:

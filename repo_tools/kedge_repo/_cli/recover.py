@@ -24,6 +24,7 @@ from kedge_repo._cli.options import (
     present,
     say,
     table,
+    tell_others,
 )
 from kedge_repo.audit import (
     Harm,
@@ -128,10 +129,6 @@ def recover(
     Exit 5 where no event of this repository can set it right, or where a rehearsal did not come as expected.
     """
     workspace = open_workspace(folder)
-    if open_event and workspace.events():
-        raise InputError(
-            f"recover: events are open: {', '.join(workspace.events())}", hint="merge or cancel them first"
-        )
     harm = Harm(lost=frozenset(lost or ()), stolen=frozenset(stolen or ()))
     keys = _new_keys(new_key or [])
     now = present()
@@ -177,7 +174,9 @@ def _open(workspace: Workspace, found: Recovery, keys: dict[str, Key]) -> str:
         lambda view: recovery_plan(view, found.rotated, found.dropped, keys),
         now=present(),
         reason=found.harm.reason,
+        apart=True,
     )
+    tell_others(opened)
     return opened.event.name
 
 

@@ -9,11 +9,19 @@ from kedge._doors import door
 __all__, __getattr__, __dir__ = door(
     __name__,
     {
-        "changes": ["Wish", "cancel_event", "change", "merge_event", "new_event"],
+        "changes": ["Change", "Wish", "cancel_event", "change", "merge_event", "new_event"],
         "event": ["Base", "Event", "Signing", "read_signings", "save_event"],
         "hand_in": ["HandIn", "Taken", "Wished", "prepare", "read_published", "take_hand_in"],
-        "init": ["Charter", "DEFAULT_EXPIRIES", "DELEGATION_EXPIRY", "Delegate", "Expiry", "found_repository"],
-        "open_event": ["open_roles", "read_signed", "signed_view", "stand"],
+        "init": [
+            "Charter",
+            "DEFAULT_EXPIRIES",
+            "DELEGATION_EXPIRY",
+            "Delegate",
+            "Expiry",
+            "check_is_new",
+            "found_repository",
+        ],
+        "open_event": ["choose_event", "open_roles", "read_signed", "signed_view", "stand"],
         "plan": ["Plan", "View", "add_target", "remove_target"],
         "plan_keys": [
             "add_key",

@@ -1,3 +1,4 @@
+from kedge_repo.events.changes import Change as Change
 from kedge_repo.events.changes import Wish as Wish
 from kedge_repo.events.changes import cancel_event as cancel_event
 from kedge_repo.events.changes import change as change
@@ -19,7 +20,9 @@ from kedge_repo.events.init import DELEGATION_EXPIRY as DELEGATION_EXPIRY
 from kedge_repo.events.init import Charter as Charter
 from kedge_repo.events.init import Delegate as Delegate
 from kedge_repo.events.init import Expiry as Expiry
+from kedge_repo.events.init import check_is_new as check_is_new
 from kedge_repo.events.init import found_repository as found_repository
+from kedge_repo.events.open_event import choose_event as choose_event
 from kedge_repo.events.open_event import open_roles as open_roles
 from kedge_repo.events.open_event import read_signed as read_signed
 from kedge_repo.events.open_event import signed_view as signed_view

@@ -11,14 +11,23 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain, count
 
 from kedge.documents import blame_user
-from kedge.errors import InputError, ThresholdError
+from kedge.errors import InputError, KedgeError, ThresholdError
 from kedge_repo.events.event import Base, Event, Signing, discard_event, record_signing, save_event
-from kedge_repo.events.open_event import Standing, choose_event, read_signed, stand
+from kedge_repo.events.open_event import (
+    Standing,
+    choose_event,
+    open_roles,
+    read_signed,
+    stale_events,
+    stand,
+    without_event,
+)
 from kedge_repo.events.plan import Plan, View
 from kedge_repo.signing import Progress
-from kedge_repo.workspace import Payload, Workspace, check_name
+from kedge_repo.workspace import Payload, SignedMetadata, Workspace, check_name
 
 _MAX_TOPIC = 40
 
@@ -28,12 +37,18 @@ Wish = Callable[[View], Plan]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What a change came to. ``dropped`` lists whose signatures it cost: (role, keyholder)."""
+    """What a change came to. ``dropped`` lists whose signatures it cost: (role, keyholder).
+
+    ``rivals`` are other open events that change one of its roles: (event, role). Whichever is merged first, the others
+    no longer fit. ``stale`` are open events that no longer fit already.
+    """
 
     event: Event
     opened: bool
     changes: tuple[str, ...]
     dropped: tuple[tuple[str, str], ...]
+    rivals: tuple[tuple[str, str], ...] = ()
+    stale: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +69,13 @@ def change(
     reason: str | None = None,
     drop_signatures: bool = False,
     on_top: bool = False,
+    apart: bool = False,
 ) -> Change:
     """Make a change and keep it in an event: ``change(ws, lambda view: plan.add_target(view, path, data), now=…)``.
 
     With ``on_top``, a root that the event changes already keeps its payload and its signatures: the change makes one
-    more root version after it.
+    more root version after it. With ``apart``, it opens an event of its own, whatever is open. Stale events are
+    passed over: with no other open, one is opened.
 
     Raises:
         InputError: the change is not possible, several events are open, or it would drop signatures that were collected
@@ -66,7 +83,12 @@ def change(
         StoreError: the workspace cannot be locked or written.
     """
     with workspace.lock():
-        standing = stand(workspace, event)
+        signed = read_signed(workspace)
+        stale = stale_events(workspace, signed)
+        if apart or (event is None and set(workspace.events()) == set(stale)):
+            standing = without_event(workspace, signed)
+        else:
+            standing = stand(workspace, event, signed=signed)
         plan = wish(standing.view(now, on_top=on_top))
         before = standing.event or _opened(standing, plan, reason, now)
         if before.is_empty:
@@ -82,7 +104,22 @@ def change(
                 hint=f"say so with --drop-signatures{other}, or merge the event first",
             )
         save_event(workspace, changed)
-    return Change(event=changed, opened=standing.event is None, changes=plan.changes, dropped=dropped)
+        roles = {payload.role for payload in plan.payloads}
+        rivals = tuple(
+            (name, role)
+            for name, signs in open_roles(workspace, standing.signed).items()
+            if name != changed.name
+            for role in signs
+            if role in roles
+        )
+    return Change(
+        event=changed,
+        opened=standing.event is None,
+        changes=plan.changes,
+        dropped=dropped,
+        rivals=rivals,
+        stale=stale,
+    )
 
 
 def new_event(workspace: Workspace, name: str, reason: str, *, now: datetime) -> Event:
@@ -118,7 +155,8 @@ def merge_event(workspace: Workspace, *, event: str | None = None, now: datetime
     """
     with workspace.lock():
         # Verified below with the event on top: by itself, what an interrupted merge left behind may not verify.
-        standing = stand(workspace, choose_event(workspace, event), signed=workspace.signed())
+        signed = workspace.signed()
+        standing = stand(workspace, choose_event(workspace, event, signed), signed=signed)
         current = standing.open_event()
         if current.is_empty:
             raise InputError(f"event {current.name}: has no changes yet, so there is nothing to merge")
@@ -137,18 +175,40 @@ def merge_event(workspace: Workspace, *, event: str | None = None, now: datetime
 
 
 def cancel_event(workspace: Workspace, *, event: str | None = None) -> str:
-    """Throw an event away, with its signatures; its name is returned.
+    """Throw an event away, with its signatures, whatever its state: stale or damaged; its name is returned.
 
     Raises:
-        InputError: there is no such event.
+        InputError: there is no such event, or its merge was interrupted and has to be completed.
         StoreError: the workspace cannot be locked or written.
     """
     with workspace.lock():
         name = choose_event(workspace, event)
         if name not in workspace.events():
             raise InputError(f'there is no open event "{name}"')
+        _check_no_merge_begun(workspace, name)
         discard_event(workspace, name)
     return name
+
+
+def _check_no_merge_begun(workspace: Workspace, name: str) -> None:
+    """A merge that was cut off is completed by merging again, for which the event is needed."""
+    try:
+        signed = workspace.signed()
+        event = stand(workspace, name, signed=signed).open_event()
+        if unmet(event.progress(signed)) or not _merged_in_part(event, signed):
+            return
+        signed.with_roles((item.role, item.with_signatures(event.signatures[item.sha256])) for item in event.payloads)
+    except KedgeError:
+        return
+    raise InputError(
+        f"event {name}: was merged in part, and cannot be cancelled",
+        hint=f"complete it with kedge-repo event merge --event {name}",
+    )
+
+
+def _merged_in_part(event: Event, signed: SignedMetadata) -> bool:
+    files = {parsed.payload for parsed in (*signed.roots, *signed.everything().values())}
+    return any(payload.data in files for payload in event.payloads)
 
 
 def unmet(found: Iterable[tuple[Payload, tuple[Progress, ...]]]) -> list[tuple[Payload, tuple[Progress, ...]]]:
@@ -158,7 +218,10 @@ def unmet(found: Iterable[tuple[Payload, tuple[Progress, ...]]]) -> list[tuple[P
 
 def _opened(standing: Standing, plan: Plan, reason: str | None, now: datetime) -> Event:
     text = _one_line(reason or plan.changes[0].split(": ")[0])
-    return Event(name=event_name(plan.topic, now), reason=text, opened=now, base=Base.of(standing.signed))
+    name = event_name(plan.topic, now)
+    taken = standing.workspace.events()
+    free = next(each for each in chain([name], (f"{name}-{n}" for n in count(2))) if each not in taken)
+    return Event(name=free, reason=text, opened=now, base=Base.of(standing.signed))
 
 
 def event_name(topic: str, now: datetime) -> str:

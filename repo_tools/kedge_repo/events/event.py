@@ -40,6 +40,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -327,6 +328,8 @@ def _name_at(fields: Fields, name: str) -> str:
 
 
 _READS = 100
+_SAME_FAILURE = 3
+_PAUSE_S = 0.005
 _HEX = re.compile(r"(?:[0-9a-f]{2})+", re.ASCII)
 
 
@@ -341,13 +344,17 @@ def load_event(workspace: Workspace, name: str, signed: SignedMetadata) -> Event
         VerificationError: a signature file holds no valid signature.
         StoreError: it was written each time that it was read.
     """
+    failures = 0
     for _ in range(_READS):
         before = _last_write(workspace, name)
         try:
             event = _load(workspace, name, signed)
         except KedgeError:
-            if _last_write(workspace, name) == before:
+            # A writer may have come and gone within the clock's step, with the same text and inode as before.
+            failures = failures + 1 if _last_write(workspace, name) == before else 0
+            if failures == _SAME_FAILURE:
                 raise
+            time.sleep(_PAUSE_S)
             continue
         if _last_write(workspace, name) == before:
             return event
@@ -356,15 +363,16 @@ def load_event(workspace: Workspace, name: str, signed: SignedMetadata) -> Event
     )
 
 
-def _last_write(workspace: Workspace, name: str) -> tuple[int, int] | None:
+def _last_write(workspace: Workspace, name: str) -> tuple[int, int, bytes] | None:
     """What differs after each write of the event: its ``event.json`` is a new file then. None: there is no event."""
     if name not in workspace.events():
         return None
+    path = workspace.event_folder(name) / "event.json"
     try:
-        status = (workspace.event_folder(name) / "event.json").stat()
-    except OSError:
+        status = path.stat()
+        return status.st_ino, status.st_mtime_ns, read_file(path, what="event")
+    except (OSError, InputError):
         return None
-    return status.st_ino, status.st_mtime_ns
 
 
 def _load(workspace: Workspace, name: str, signed: SignedMetadata) -> Event:
@@ -410,6 +418,10 @@ def save_event(workspace: Workspace, event: Event) -> None:
     for path, data in wanted.items():
         if not path.exists():
             replace_file(path, data)
+    # Signatures that no longer count go first: no reader meets one in the event that it does not belong to.
+    for path in folder.glob("signatures/*/*"):
+        if path not in wanted:
+            remove_file(path)
     replace_file(folder / "event.json", event.to_bytes())
     for path in [*folder.glob("files/*"), *folder.glob("signatures/*/*")]:
         if path not in wanted:

@@ -568,7 +568,7 @@ def _check_open(workspace: Workspace, signed: SignedMetadata, hand_in: HandIn, f
         if roles & set(changed):
             raise InputError(
                 f"{file}: the event {name} changes {', '.join(sorted(roles & set(changed)))} already",
-                hint="merge or cancel it first",
+                hint=f"merge it first, or discard it with kedge-repo event cancel --event {name} --yes",
             )
 
 

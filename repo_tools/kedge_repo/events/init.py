@@ -83,17 +83,35 @@ class Charter:
     reason: str = "first ceremony"
 
 
+def check_is_new(folder: Path) -> None:
+    """Check that a repository may begin at ``folder``.
+
+    Raises:
+        InputError: there is a workspace already, or signed metadata or events of one.
+    """
+    if (folder / POLICY_FILE).exists():
+        raise InputError(
+            f"{folder / POLICY_FILE}: is there already; a repository begins once",
+            hint=f"go on with it (kedge-repo status -w {folder}), or begin in another folder",
+        )
+    for name in ("metadata", "events"):
+        if any((folder / name).glob("[!.]*")):
+            raise InputError(
+                f"{folder / name}: holds files of another repository, and {POLICY_FILE} is missing",
+                hint=f"restore {POLICY_FILE} (git checkout), or begin in an empty folder: kedge-repo init DIR",
+            )
+
+
 def found_repository(folder: Path, charter: Charter, *, now: datetime) -> tuple[Workspace, Event]:
     """Make a workspace at ``folder`` with the event ``first-ceremony`` open.
 
     The policy file is written last: before it, the folder is no workspace.
 
     Raises:
-        InputError: there is a workspace already, or the charter is not possible; nothing was written then.
+        InputError: :func:`check_is_new`, or the charter is not possible; nothing was written then.
         StoreError: the disk refused.
     """
-    if (folder / POLICY_FILE).exists():
-        raise InputError(f"{folder / POLICY_FILE}: is there already; a repository begins once")
+    check_is_new(folder)
     text = policy_text(charter)
     with blame_user(POLICY_FILE):
         policy = Policy.from_text(text)

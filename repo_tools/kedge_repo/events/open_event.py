@@ -13,7 +13,7 @@ from datetime import datetime
 from tuf.api.metadata import Key, Snapshot, Targets
 
 from kedge.documents import blame_user
-from kedge.errors import InputError, VerificationError
+from kedge.errors import InputError, KedgeError, VerificationError
 from kedge.tuf import Parsed, count_signatures
 from kedge_repo.events.event import Event, load_event
 from kedge_repo.events.plan import View
@@ -45,7 +45,7 @@ class Standing:
         if problem is not None:
             raise InputError(
                 f"event {self.event.name}: no longer fits the signed metadata: {problem}",
-                hint="cancel it and make the change again",
+                hint=f"discard it with kedge-repo event cancel --event {self.event.name} --yes, and change it again",
             )
         return self.event
 
@@ -126,9 +126,21 @@ def stand(workspace: Workspace, event: str | None = None, *, signed: SignedMetad
         VerificationError: the signed metadata, or a signature in the event, does not verify.
     """
     signed = read_signed(workspace) if signed is None else signed
-    chosen = None
-    if event is not None or workspace.events():
-        chosen = load_event(workspace, choose_event(workspace, event), signed)
+    if event is None and not workspace.events():
+        return without_event(workspace, signed)
+    return _standing(workspace, signed, load_event(workspace, choose_event(workspace, event, signed), signed))
+
+
+def without_event(workspace: Workspace, signed: SignedMetadata) -> Standing:
+    """How ``workspace`` stands where no open event counts.
+
+    Raises:
+        InputError: a file is missing or malformed.
+    """
+    return _standing(workspace, signed, None)
+
+
+def _standing(workspace: Workspace, signed: SignedMetadata, chosen: Event | None) -> Standing:
     former = workspace.keys(workspace.policy())
     keys: dict[str, Key] = dict(former)
     for name, pem in (chosen.keys if chosen is not None else {}).items():
@@ -188,27 +200,50 @@ def read_signed(workspace: Workspace) -> SignedMetadata:
 
 
 def open_roles(workspace: Workspace, signed: SignedMetadata) -> dict[str, tuple[str, ...]]:
-    """The roles that each open event signs, by the event's name.
-
-    Raises:
-        InputError: an event is damaged.
-        VerificationError: a signature in it does not verify.
-    """
-    return {name: tuple(load_event(workspace, name, signed).newest()) for name in workspace.events()}
+    """The roles that each open event signs, by its name; events that can never be merged (stale, damaged) sign none."""
+    found = {name: _usable(workspace, name, signed) for name in workspace.events()}
+    return {name: tuple(event.newest()) for name, event in found.items() if event is not None}
 
 
-def choose_event(workspace: Workspace, name: str | None) -> str:
+def _usable(workspace: Workspace, name: str, signed: SignedMetadata) -> Event | None:
+    try:
+        event = load_event(workspace, name, signed)
+    except KedgeError:
+        return None
+    return event if event.moved(signed) is None else None
+
+
+def choose_event(workspace: Workspace, name: str | None, signed: SignedMetadata | None = None) -> str:
     """The event's name: the one given, or the only one that is open.
+
+    With ``signed``, stale events are passed over where one is left that is not.
 
     Raises:
         InputError: none is open, or several are and none was named.
     """
     if name is not None:
+        if name in workspace.events():
+            return name
         with blame_user("--event"):
             return check_name(name)
     names = workspace.events()
     if not names:
         raise InputError("no signing event is open", hint="a change opens one, for example kedge-repo target add")
+    if len(names) > 1 and signed is not None:
+        names = tuple(each for each in names if not _is_stale(workspace, each, signed)) or names
     if len(names) > 1:
         raise InputError(f"several signing events are open: {', '.join(names)}", hint="choose one with --event NAME")
     return names[0]
+
+
+def stale_events(workspace: Workspace, signed: SignedMetadata) -> tuple[str, ...]:
+    """The open events that no longer fit ``signed``: all that is left to do with them is to cancel them."""
+    return tuple(name for name in workspace.events() if _is_stale(workspace, name, signed))
+
+
+def _is_stale(workspace: Workspace, name: str, signed: SignedMetadata) -> bool:
+    """Whether the event no longer fits; one that is damaged may well fit, and is not passed over."""
+    try:
+        return load_event(workspace, name, signed).moved(signed) is not None
+    except KedgeError:
+        return False

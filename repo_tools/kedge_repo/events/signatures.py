@@ -17,7 +17,7 @@ from kedge.documents import blame_user
 from kedge.errors import InputError, VerificationError
 from kedge_repo.events.changes import unmet
 from kedge_repo.events.event import Event, save_event
-from kedge_repo.events.open_event import Standing, choose_event, stand
+from kedge_repo.events.open_event import Standing, choose_event, read_signed, stand
 from kedge_repo.signing import (
     FirstCeremony,
     Group,
@@ -97,7 +97,7 @@ def event_status(workspace: Workspace, *, event: str | None = None) -> EventStat
         InputError: there is no such event, or it is damaged, or no longer fits the signed metadata.
         VerificationError: the signed metadata, or a signature in the event, does not verify.
     """
-    standing = stand(workspace, choose_event(workspace, event))
+    standing = _stand(workspace, event)
     current = standing.open_event()
     found = current.progress(standing.signed)
     return EventStatus(
@@ -127,6 +127,11 @@ def event_status(workspace: Workspace, *, event: str | None = None) -> EventStat
     )
 
 
+def _stand(workspace: Workspace, event: str | None) -> Standing:
+    signed = read_signed(workspace)
+    return stand(workspace, choose_event(workspace, event, signed), signed=signed)
+
+
 def export_request(workspace: Workspace, *, event: str | None = None) -> Request:
     """The signing request of an event, to be handed to keyholders as a file (``.to_bytes()``).
 
@@ -134,7 +139,7 @@ def export_request(workspace: Workspace, *, event: str | None = None) -> Request
         InputError: there is no such event, or it no longer fits the signed metadata.
         VerificationError: the signed metadata, or a signature in the event, does not verify.
     """
-    return stand(workspace, choose_event(workspace, event)).request()
+    return _stand(workspace, event).request()
 
 
 def own_request(workspace: Workspace, *, event: str | None = None) -> VerifiedRequest:
@@ -144,7 +149,7 @@ def own_request(workspace: Workspace, *, event: str | None = None) -> VerifiedRe
         InputError: there is no such event, or it no longer fits the signed metadata.
         VerificationError: the event does not follow from the signed metadata.
     """
-    standing = stand(workspace, choose_event(workspace, event))
+    standing = _stand(workspace, event)
     request = standing.request()
     start: TrustedRoot | FirstCeremony = FirstCeremony.NOTHING_IS_SIGNED_YET
     if standing.signed.roots:
@@ -221,7 +226,7 @@ def import_raw(workspace: Workspace, raw: RawSignature, *, event: str | None = N
         VerificationError: it is no signature of this key over this payload.
         StoreError: the workspace cannot be locked or written.
     """
-    standing = stand(workspace, choose_event(workspace, event))
+    standing = _stand(workspace, event)
     current = standing.open_event()
     payloads = [payload for payload in current.payloads if payload.role == raw.role]
     if not payloads:
