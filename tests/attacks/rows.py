@@ -82,6 +82,7 @@ ROWS = {
     "D11": "members of a payload that no sentence knows",
     "D12": "a module path, URL or command in a file that others may write",
     "D13": "a stale event blocks nothing but itself",
+    "D14": "a publication that clients who hold the present one would refuse",
     "G1": "a bundle cut off, padded, compressed again, or made to burst",
     "G2": "a delta without its baseline",
     "G3": "a bundle for another anchor",

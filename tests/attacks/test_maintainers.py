@@ -1,4 +1,4 @@
-"""D1 to D12: what must not happen to a repository through its own maintainers and delegates, by the command.
+"""D1 to D14: what must not happen to a repository through its own maintainers and delegates, by the command.
 
 The parts of each, one by one, are tested in ``repo_tools/``; here it is the process: exit code, what it says, and what
 is *not* on the disk afterwards.
@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 from securesystemslib.signer import CryptoSigner, Key
+from tuf.api.metadata import Metadata, MetaFile, Snapshot, Timestamp
 
 from conftest import Require
 from kedge.client.anchor import Anchor
@@ -495,3 +496,34 @@ def test_d13_a_stale_event_blocks_nothing_but_itself_and_is_cancelled(ceremony: 
     (kept, *_) = ceremony.workspace.events()
     assert run(ceremony, "event", "cancel", "--event", kept, *at).returncode == 2
     assert kept in ceremony.workspace.events()
+
+
+def test_d14_a_publication_that_present_clients_would_refuse_is_found_before_the_commit_point(
+    ceremony: Ceremony,
+) -> None:
+    """Another tool's snapshot names root.json; one that stops naming it locks out whoever is here, and nobody else."""
+    made, public = ceremony, ceremony.folder / "public"
+    ci = made.signers["ci"]
+    named = Metadata[Snapshot].from_file(str(public / "metadata/1.snapshot.json"))
+    named.signed.meta["root.json"] = MetaFile(1)
+    named.sign(ci)
+    snapshot = named.to_bytes()
+    timestamp = Metadata[Timestamp].from_file(str(public / "metadata/timestamp.json"))
+    timestamp.signed.snapshot_meta = MetaFile.from_data(1, snapshot, ["sha256"])
+    timestamp.sign(ci)
+    (public / "metadata/1.snapshot.json").write_bytes(snapshot)
+    (public / "metadata/timestamp.json").write_bytes(timestamp.to_bytes())
+    shutil.copytree(made.folder / "workspace", made.folder / "other")
+    online = ["online", "--at-least", "2", "--key", "file:ci.pem", "--allow-unencrypted-key-file"]
+    assert run(made, *online, "-w", "workspace").returncode == 0
+    before = contents(public)
+    stopped = run(made, "publish", "public", "-w", "workspace")
+    assert (stopped.returncode, stopped.stdout) == (3, "")
+    assert "refuses this publication where it holds the present one, from root version 1" in stopped.stderr
+    assert contents(public) == before
+    # The control: whoever first takes up what is published goes on naming it, and publishes.
+    assert run(made, "publish", "adopt", "public", "-w", "other").returncode == 0
+    assert run(made, *online, "-w", "other").returncode == 0
+    done = run(made, "publish", "public", "-w", "other")
+    assert done.returncode == 0, done.stderr
+    assert "2.snapshot.json" in done.stdout

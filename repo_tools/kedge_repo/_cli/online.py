@@ -55,6 +55,12 @@ def online(
     metrics_file: Annotated[
         Path | None, typer.Option("--metrics", metavar="FILE", help="With --job: write how it went, for Prometheus.")
     ] = None,
+    accept_clock_behind: Annotated[
+        bool,
+        typer.Option(
+            "--accept-clock-behind", help="Sign although the last timestamp was issued later than this clock says."
+        ),
+    ] = False,
     passphrase_fd: PassphraseFd = None,
     unencrypted: AllowUnencrypted = False,
     folder: WorkspaceFolder = None,
@@ -78,7 +84,7 @@ def online(
             log=lambda places: write_log(workspace, places, now=present(), secret=secret, protection=protection),
         )
         return
-    made = sign_online(workspace, signers(), now=present(), at_least=at_least)
+    made = sign_online(workspace, signers(), now=present(), at_least=at_least, accept_clock_behind=accept_clock_behind)
     if made.bins:
         say(f"{made.bins} bins signed again")
     if made.bins_due:

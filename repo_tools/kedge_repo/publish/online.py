@@ -77,19 +77,29 @@ class Online:
     bins_due: int = 0
 
 
-def sign_online(workspace: Workspace, signers: Sequence[Signer], *, now: datetime, at_least: int = 1) -> Online:
+def sign_online(
+    workspace: Workspace,
+    signers: Sequence[Signer],
+    *,
+    now: datetime,
+    at_least: int = 1,
+    accept_clock_behind: bool = False,
+) -> Online:
     """Sign a timestamp, and a snapshot where one is needed, over the workspace's signed metadata.
 
     ``at_least`` is the lowest version that either may have: above names that a thief has taken in the destination.
+    ``accept_clock_behind``: the clock was ahead when the last timestamp was signed, and is right now.
 
     Raises:
         InputError: nothing is signed yet.
         ExpiredError: a role has expired, and no client would take what is signed now.
         ThresholdError: the signers do not reach root's threshold for the role.
         VerificationError: the signed metadata does not verify.
-        StoreError: the workspace cannot be locked or written.
+        StoreError: the clock is behind what was signed, or the workspace cannot be locked or written.
     """
     with workspace.lock():
+        if not accept_clock_behind:
+            _require_sane_clock(workspace, now)
         signed = workspace.signed()
         policy = workspace.policy()
         if signed.root is None or signed.targets is None:
@@ -194,6 +204,11 @@ def _meta(signed: SignedMetadata, bins: Sequence[BinIndex]) -> dict[str, MetaFil
     }
     for index in bins:
         meta.update((f"{name}.json", MetaFile(version)) for name, version in index.listed())
+    # TUF 1.0.34 §5.5.5: what a snapshot names, the next one names as well, or whoever holds the first refuses it. Other
+    # tools name root.json, which nobody asks for.
+    held = signed.snapshot.signed.meta if signed.snapshot is not None else {}
+    if "root.json" in held:
+        meta["root.json"] = held["root.json"]
     return meta
 
 
@@ -370,7 +385,7 @@ def _require_sane_clock(workspace: Workspace, now: datetime) -> None:
     if isinstance(text, str) and now + _CLOCK_MARGIN < parse_time(text):
         raise StoreError(
             f"this machine's clock says {format_time(now)}, and the timestamp was issued at {text}",
-            hint="set the clock; if it was ahead before, and is right now, sign with kedge-repo online by hand",
+            hint="set the clock; if it was ahead before and is right now, use kedge-repo online --accept-clock-behind",
         )
 
 

@@ -49,7 +49,15 @@ from kedge_repo.publish.destination import TIMESTAMP_PATH, BehindError, Destinat
 from kedge_repo.publish.files import PublishedFiles, collect_files
 from kedge_repo.publish.folder import FolderDestination
 from kedge_repo.publish.object_store import SCHEMES, ObjectStoreDestination
-from kedge_repo.publish.replay import READERS, Reader, read_with_kedge, replay, target_as_published
+from kedge_repo.publish.replay import (
+    READERS,
+    RESUMERS,
+    Reader,
+    read_with_kedge,
+    replay,
+    replay_from_present,
+    target_as_published,
+)
 from kedge_repo.signing import DocumentChange, workspace_documents
 from kedge_repo.workspace import Destination as DestinationPolicy
 from kedge_repo.workspace import SignedMetadata, Workspace, digest, file_name
@@ -345,7 +353,8 @@ def publish_to(
 ) -> tuple[Published, ...]:
     """Publish to every one of ``destinations``.
 
-    Before anything is written, every reader replays the new metadata from every root ever published, as of ``now``.
+    Before anything is written, every reader replays the new metadata from every root ever published, as of ``now``:
+    as a client that comes afresh, and as one that holds what each destination shows at present.
 
     Raises:
         InputError: there is nothing to publish, or a destination holds other bytes or a newer state.
@@ -354,7 +363,14 @@ def publish_to(
     """
     files = collect_files(workspace)
     count = replay(files, now=now, readers=readers)
-    return tuple(write_to(place, files, now=now, replayed=count, dry_run=dry_run) for place in destinations)
+    resumers = {name: resume for name, resume in RESUMERS.items() if name in readers}
+    walks = [
+        count + replay_from_present(files, Overlay(place, {}), now=now, resumers=resumers) for place in destinations
+    ]
+    return tuple(
+        write_to(place, files, now=now, replayed=walked, dry_run=dry_run)
+        for place, walked in zip(destinations, walks, strict=True)
+    )
 
 
 def write_files(files: PublishedFiles, folder: Path, *, now: datetime) -> Published:

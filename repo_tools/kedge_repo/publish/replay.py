@@ -56,6 +56,15 @@ class Reader(Protocol):
         """Read as a client that begins at ``initial_root``, at the time ``now``."""
 
 
+class Resumer(Protocol):
+    """A client that holds the publication ``held``, and then reads ``files``; it raises where it would refuse them."""
+
+    def __call__(
+        self, held: Mapping[str, bytes], files: Mapping[str, bytes], initial_root: bytes, now: datetime, /
+    ) -> None:
+        """Read ``held`` as a client that begins at ``initial_root``, and then ``files``, at the time ``now``."""
+
+
 R = TypeVar("R")
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -84,6 +93,35 @@ def replay(files: PublishedFiles, *, now: datetime, readers: Mapping[str, Reader
     return count
 
 
+def replay_from_present(
+    files: PublishedFiles, held: Mapping[str, bytes], *, now: datetime, resumers: Mapping[str, Resumer]
+) -> int:
+    """Let clients that hold the publication ``held`` go on to ``files``, from each root; returns how many walks.
+
+    What a client holds is not forgotten: a snapshot that no longer names a file which the one before named, or names an
+    older version of it, locks out everybody who was here before, and nobody who comes afresh.
+
+    Raises:
+        VerificationError: such a client would refuse; the text names it and the root it began with.
+    """
+    everything = files.everything()
+    count = 0
+    for name, resume in resumers.items():
+        for version, root in enumerate(files.roots, start=1):
+            if f"metadata/{version}.root.json" not in held:
+                continue
+            try:
+                resume(held, everything, root, now)
+            except VerificationError as error:
+                message = (
+                    f"{name} refuses this publication where it holds the present one, from root version {version}: "
+                    f"{error.message}"
+                )
+                raise VerificationError(message, refusal=error.refusal, hint=error.hint) from error
+            count += 1
+    return count
+
+
 def read_with_kedge(
     files: Mapping[str, bytes],
     initial_root: bytes,
@@ -107,6 +145,51 @@ def read_with_kedge(
             state = _walk(tuf.find(state, path, freshness), files).state
     except FetchError as error:
         raise VerificationError(error.message, refusal=Refusal(reason=Reason.NOT_FOUND)) from error
+
+
+def resume_with_kedge(
+    held: Mapping[str, bytes], files: Mapping[str, bytes], initial_root: bytes, now: datetime
+) -> None:
+    """Take up ``held`` with kedge's own workflow, however old it is, and refresh from ``files`` by the time ``now``.
+
+    Where ``held`` itself is refused, nobody holds it.
+
+    Raises:
+        VerificationError: kedge refuses ``files`` on top of it.
+    """
+    try:
+        state = _walk(tuf.refresh(begin(initial_root), Freshness(reference_time=_LONG_AGO, as_of=True)), held)
+    except (VerificationError, FetchError):
+        return
+    try:
+        _walk(tuf.refresh(state, Freshness(reference_time=now)), files)
+    except FetchError as error:
+        raise VerificationError(error.message, refusal=Refusal(reason=Reason.NOT_FOUND)) from error
+
+
+def resume_with_python_tuf(
+    held: Mapping[str, bytes], files: Mapping[str, bytes], initial_root: bytes, now: datetime
+) -> None:
+    """Refresh python-tuf's ``Updater`` from ``held`` and then, with the cache that this left, from ``files``.
+
+    Where ``held`` itself is refused at the present (it has expired), what was verified of it is in the cache.
+
+    Raises:
+        VerificationError: python-tuf refuses ``files`` on top of it.
+        InputError: ``now`` is not the machine's present, give or take an hour.
+    """
+    _require_present(now)
+    with tempfile.TemporaryDirectory(prefix="kedge-replay-") as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        for served in (held, files):
+            try:
+                fetcher = MemoryFetcher(served)
+                Updater(folder, f"{MEMORY_BASE}metadata/", fetcher=fetcher, bootstrap=initial_root).refresh()
+            except (RepositoryError, DownloadError) as error:
+                if served is held:
+                    continue
+                refusal = Refusal(reason=Reason.CONTENT, found=str(error))
+                raise VerificationError(str(error), refusal=refusal) from error
 
 
 def target_as_published(files: Mapping[str, bytes], initial_root: bytes, path: str) -> tuple[bytes, TargetFile] | None:
@@ -205,6 +288,7 @@ class MemoryFetcher(FetcherInterface):
 
 
 READERS: Mapping[str, Reader] = {"kedge": read_with_kedge, "python-tuf": read_with_python_tuf}
+RESUMERS: Mapping[str, Resumer] = {"kedge": resume_with_kedge, "python-tuf": resume_with_python_tuf}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
