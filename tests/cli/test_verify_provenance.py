@@ -76,7 +76,8 @@ def test_the_report_shows_where_each_package_was_built_and_which_lost_its_proven
         "provenance\n verified 1\n lost 1\n b@1.1.0 has no provenance, and 1.0.0 of the same release line had one\n\n"
         "where it was built\n package source repository commit workflow builder who says so log entry\n"
         f" a@1.0.0 github.com/o/r {COMMIT} .github/workflows/release.yml@refs/tags/v1 "
-        "github.com/actions/runner/github-hosted registry, build rekor.sigstore.example 0\n"
+        "github.com/actions/runner/github-hosted registry, build (token.actions.githubusercontent.com) "
+        "rekor.sigstore.example 0\n"
     ) in shown
     assert "  sigstore/acme     the trusted root sigstore/acme/trusted_root.json, anchor repo\n" in done.out
     assert "It does not say that what was built is good." in done.out

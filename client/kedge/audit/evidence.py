@@ -96,6 +96,7 @@ class Attestations:
                 "required": rule.required,
                 "source_repository": rule.source_repository,
                 "builder": rule.builder,
+                "issuer": rule.issuer,
             }
             for rule in self.rules
         ]
@@ -122,6 +123,7 @@ class Attestations:
                     required=entry.boolean("required"),
                     source_repository=entry.optional("source_repository", entry.text),
                     builder=entry.optional("builder", entry.text),
+                    issuer=entry.optional("issuer", entry.text),
                 )
                 for entry in entries
             ),

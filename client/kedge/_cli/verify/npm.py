@@ -119,7 +119,7 @@ def row_of(package: str, build: Build | None, published: LogPlace | None) -> Bui
         commit=build.commit or NOT_SAID,
         workflow=_workflow(build),
         builder=f"{_bare(build.builder)}{own_word}" if build.builder else NOT_SAID,
-        says=", ".join([*registry, "build"]),
+        says=", ".join([*registry, f"build ({_bare(build.issuer)})"]),
         entry=entry,
     )
 

@@ -268,6 +268,10 @@ def _unexpected(build: Build, rule: NpmRule | None) -> str:
         return f"was built by {build.builder or 'nobody who is named'}, expected {rule.builder}"
     if rule.builder is not None and not build.backed:
         return f"was built by {build.builder}, which is the build's own word: its certificate does not say it"
+    for url in (wanted, rule.builder):
+        if url is not None and build.issuer != (trusted := rule.trusted_issuer(url)):
+            nobody = "nobody is known to be; name its issuer in your rule"
+            return f"{build.issuer} vouches for the build, and is not trusted for {url}: {trusted or nobody}"
     return ""
 
 

@@ -12,6 +12,7 @@ and never taken. The first rule that fits a package counts, so that the particul
     provenance = "required"
     source-repository = "https://github.com/sigstore/sigstore-js"
     builder = "https://github.com/actions/runner/github-hosted"
+    issuer = "https://token.actions.githubusercontent.com"  # who vouches; else the host's own
 
     [[pypi]]
     project = "pypi-attestations"
@@ -45,6 +46,11 @@ from kedge.registries.sigstore.statement import Provenance, read_provenance
 from kedge.registries.sigstore.verify import LogPlace, SignedStatement
 
 _RUNNERS = "https://github.com/actions/runner/"
+ISSUERS = {
+    "github.com": "https://token.actions.githubusercontent.com",
+    "gitlab.com": "https://gitlab.com",
+}
+"""Who may vouch for builds from a host's repositories: the token issuer of that host's own build service."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,12 +146,16 @@ _KINDS = ("GitHub", "GitLab", "Google")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NpmRule:
-    """What is expected of npm packages whose name fits ``package``. None: nothing is."""
+    """What is expected of npm packages whose name fits ``package``. None: nothing is.
+
+    ``issuer`` is who must vouch for the build; None leaves it to the host of the repository or builder.
+    """
 
     package: str
     required: bool = False
     source_repository: str | None = None
     builder: str | None = None
+    issuer: str | None = None
 
     @property
     def asks(self) -> bool:
@@ -157,6 +167,14 @@ class NpmRule:
         if self.package.endswith("/*"):
             return name.startswith(self.package[:-1])
         return self.package in ("*", name)
+
+    def trusted_issuer(self, url: str) -> str | None:
+        """Who must vouch for a build of this repository or by this builder: whom the user names, else its host's own.
+
+        None, where neither says: then nobody is trusted for it.
+        """
+        match = re.match(r"https://([A-Za-z0-9.-]+)/", url)
+        return self.issuer or (ISSUERS.get(match[1].lower()) if match is not None else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +251,7 @@ def _npm(fields: Fields) -> NpmRule:
             "source-repository", fields.text, pattern=_REPOSITORY, expected="a URL such as https://github.com/o/r"
         ),
         builder=fields.optional("builder", fields.text),
+        issuer=fields.optional("issuer", fields.text, pattern=_REPOSITORY, expected="a URL such as https://HOST"),
     )
     fields.end()
     return rule

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -423,6 +424,50 @@ def test_what_is_expected_of_a_package_is_held_against_its_certificate(
     attested = world.one(locked(), rules=(rule,))
     assert attested.status is status
     assert attested.detail.startswith(detail)
+
+
+ELSEWHERE = "https://ci.example"
+RUNNER = "https://github.com/actions/runner/github-hosted"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        NpmRule(package="a", source_repository=SOURCE),
+        NpmRule(package="a", builder=RUNNER),
+        NpmRule(package="a", source_repository=SOURCE, builder=RUNNER),
+    ],
+)
+def test_c16_a_certificate_of_another_issuer_with_the_wanted_claims_is_unexpected(world: World, rule: NpmRule) -> None:
+    sha512 = world.add()
+    world.npm.attest("a", "1.0.0", world.built(sha512, issuer=ELSEWHERE))
+    attested = world.one(locked(), rules=(rule,))
+    assert attested.status is Attesting.UNEXPECTED
+    assert attested.detail.startswith(f"{ELSEWHERE} vouches for the build, and is not trusted for https://github.com/")
+    named = replace(rule, issuer=ELSEWHERE)
+    assert world.one(locked(), rules=(named,)).status is Attesting.VERIFIED  # the user says who vouches
+    world.npm.attest("a", "1.0.0", world.built(sha512))
+    assert world.one(locked(), rules=(rule,)).status is Attesting.VERIFIED  # the control: GitHub's own issuer
+    assert world.one(locked(), rules=(named,)).status is Attesting.UNEXPECTED
+
+
+def test_c16_for_a_host_that_nobody_is_known_for_the_user_names_the_issuer(world: World) -> None:
+    repository = "https://git.example/o/r"
+    built = world.built(world.add(), said={"repository": repository}, repository=repository, issuer=ELSEWHERE)
+    world.npm.attest("a", "1.0.0", built)
+    rule = NpmRule(package="a", source_repository=repository)
+    attested = world.one(locked(), rules=(rule,))
+    assert attested.status is Attesting.UNEXPECTED
+    assert "name its issuer in your rule" in attested.detail
+    assert world.one(locked(), rules=(replace(rule, issuer=ELSEWHERE),)).status is Attesting.VERIFIED
+
+
+def test_c16_the_issuer_of_a_host_is_of_that_host_alone() -> None:
+    rule = NpmRule(package="a")
+    assert rule.trusted_issuer("https://GitHub.com/o/r") == "https://token.actions.githubusercontent.com"
+    assert rule.trusted_issuer("https://gitlab.com/o/r") == "https://gitlab.com"
+    for url in ("https://github.com.evil.example/o/r", "https://github.com:x@evil.example/", "https://[", "builder"):
+        assert rule.trusted_issuer(url) is None
 
 
 def test_a_builder_that_only_the_build_names_is_not_taken(real: World) -> None:
