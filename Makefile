@@ -13,7 +13,7 @@ JOBS   ?= auto
 RELEASE := .release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance oracle bench attacks soak smoke mutants fuzz scale millions lint format build peers anyday clean signers stores release lasting audit mix
+.PHONY: help demo test differential conformance oracle bench attacks soak smoke mutants fuzz scale millions lint format build peers anyday clean signers stores release lasting audit mix
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -58,6 +58,9 @@ millions: $(VENV)/.developing ## build a repository of ten million targets (take
 
 soak: $(VENV)/.developing ## play a year of one client: rotations, clock faults, forks, outages (DAYS=30, SEED=7; takes minutes)
 	$(BIN)/python tests/soak/year.py --days $(or $(DAYS),365) --seed $(or $(SEED),1)
+
+differential: $(VENV)/.developing ## try FILES=400 odd lockfiles for each real installer (needs make peers; takes minutes)
+	KEDGE_DIFFERENTIAL=$(or $(FILES),400) $(BIN)/python -m pytest tests/differential -n $(JOBS) --dist load -rA $(ARGS)
 
 attacks: $(VENV)/.developing ## run the attacks and faults, and print the table of their rows (ARGS="-k a2" for some)
 	$(BIN)/python -m pytest tests/attacks $(ARGS)
@@ -118,12 +121,12 @@ audit: $(VENV)/.installed ## ask for known vulnerabilities of what is installed 
 # The tools that tests hold kedge against, each by name and version: the registry of the npm here says where they lie. No
 # install script is run, and nothing is written outside $(PEERS). npm 12 and Corepack 0.36 want a newer node than Debian's.
 # go-tuf is a library, of which a reader is built; a Go from 1.21 on fetches the newer one that go-tuf asks for.
-peers: ## install tuf-js, @sigstore/tuf, go-tuf, npm, pnpm, Corepack, an old sigstore-python and a node, beside which tests run ours (needs npm and Go)
+peers: ## install tuf-js, @sigstore/tuf, go-tuf, npm, pnpm, Yarn 1 and 4, bun, Corepack, an old sigstore-python and a node, beside which tests run ours (needs npm and Go)
 	@mkdir -p $(PEERS)/tarballs
 	@tufjs=5.0.1; sigstore=4.0.2; \
 	node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)' || { tufjs=3.1.0; sigstore=3.1.1; }; \
 	npm install --prefix $(PEERS) --no-save --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error \
-		"tuf-js@$$tufjs" "@sigstore/tuf@$$sigstore" npm@12.2.0 pnpm@12.21.0 corepack@0.36.0 corepack-0.30@npm:corepack@0.30.0 \
+		"tuf-js@$$tufjs" "@sigstore/tuf@$$sigstore" npm@12.2.0 pnpm@12.21.0 yarn@1.22.22 @yarnpkg/cli-dist@4.18.1 bun@1.4.5 corepack@0.36.0 corepack-0.30@npm:corepack@0.30.0 \
 		"node-$$(node -p 'process.platform + "-" + process.arch')@24.21.0"
 	@rm -f $(PEERS)/node_modules/.package-lock.json
 	@cd tests/interop/go-tuf-reader && go build -trimpath -buildvcs=false -o "$(CURDIR)/$(PEERS)/go-tuf-reader" .
