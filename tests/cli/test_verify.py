@@ -206,10 +206,74 @@ def test_an_empty_lockfile_says_so_and_is_the_only_one_to_verify_nothing_and_pas
     assert "The lockfile is empty" in done.out
     entries = {"": {}, "node_modules/tool": {"link": True, "resolved": "tool"}, "tool": {}}
     (project.folder / "package-lock.json").write_text(json.dumps({"lockfileVersion": 3, "packages": entries}))
+    assert project.verify().code == 0, "the project's own folders, and nothing that they need"
+    entries["tool"] = {"dependencies": {"lodash": "^4.17.20"}}
+    (project.folder / "package-lock.json").write_text(json.dumps({"lockfileVersion": 3, "packages": entries}))
     done = project.verify()
-    assert done.code == 5
-    assert "0 of 1 package verified" in done.out
-    assert "Nothing was verified." in done.out
+    assert (done.code, done.out) == (2, "")
+    assert "has dependencies, and no package is locked" in done.err
+
+
+@pytest.mark.parametrize("group", ["dependencies", "devDependencies", "optionalDependencies"])
+def test_an_empty_yarn_lock_passes_only_where_the_project_needs_nothing(project: Project, group: str) -> None:
+    (project.folder / "package-lock.json").unlink()
+    (project.folder / "yarn.lock").write_text("# yarn lockfile v1\n")
+    (project.folder / "package.json").write_text(json.dumps({"name": "p", group: {}}))
+    assert project.verify().code == 0
+    (project.folder / "package.json").write_text(json.dumps({"name": "p", group: {"lodash": "1"}}))
+    done = project.verify()
+    assert (done.code, "is empty, though package.json has dependencies" in done.err) == (2, True)
+
+
+def test_what_no_registry_signs_is_a_failure_that_only_the_user_can_allow(project: Project) -> None:
+    table = json.loads(lockfile(("lodash", "4.17.20")))
+    table["packages"]["node_modules/tool"] = {
+        "version": "1.0.0",
+        "resolved": "git+ssh://git@github.com/corp/tool.git#1",
+    }
+    (project.folder / "package-lock.json").write_text(json.dumps(table))
+    (project.folder / "config.toml").write_text('format = "kedge.config/1"\nallow = []\n')
+    done = project.verify("--json")
+    (found,) = [package for package in json.loads(done.out)["packages"] if package["name"] == "tool"]
+    assert (done.code, found["outcome"], found["cause"], found["fault"]) == (5, "not-in-registry", "git", True)
+    done = project.verify("--sarif", project.folder / "out.sarif")
+    assert "not-in-registry" in done.out
+    (result,) = json.loads((project.folder / "out.sarif").read_text())["runs"][0]["results"]
+    assert result["ruleId"] == "not-in-registry"
+    assert project.verify("--allow", "git=github.com/other/*").code == 5
+    done = project.verify("--allow", "git=github.com/corp/*")
+    assert (done.code, "1 allowed" in done.out) == (0, True)
+
+
+def test_the_name_of_a_lockfile_says_who_reads_it(project: Project) -> None:
+    other = project.folder / "lock.json"
+    (project.folder / "package-lock.json").rename(other)
+    done = project.verify(path=other)
+    assert (done.code, "no package manager reads a lockfile of this name" in done.err) == (2, True)
+    assert project.verify("--kind", "npm", path=other).code == 0
+    (project.folder / "yarn.lock").write_bytes(other.read_bytes())
+    done = project.verify("--kind", "npm", path=project.folder / "yarn.lock")
+    assert (done.code, "is read by yarn" in done.err) == (2, True)
+    assert project.verify(path=project.folder / "yarn.lock").code == 2
+
+
+def test_a_lockfile_beside_the_one_that_npm_reads_is_refused(project: Project) -> None:
+    (project.folder / "npm-shrinkwrap.json").write_bytes(lockfile())
+    done = project.verify(path=project.folder / "package-lock.json")
+    assert (done.code, "npm reads npm-shrinkwrap.json instead" in done.err) == (2, True)
+
+
+def test_an_alias_is_told(project: Project) -> None:
+    table = json.loads(lockfile(("lodash", "4.17.20"), ("@scope/pad", "1.3.0")))
+    table["packages"]["node_modules/left-pad"] = table["packages"].pop("node_modules/@scope/pad") | {
+        "name": "@scope/pad"
+    }
+    (project.folder / "package-lock.json").write_text(json.dumps(table))
+    done = project.verify()
+    assert (done.code, "installed as left-pad" in done.out) == (0, True)
+    done = project.verify("--no-alias", "--json")
+    (found,) = [package for package in json.loads(done.out)["packages"] if package["name"] == "@scope/pad"]
+    assert (done.code, found["outcome"], found["aliases"]) == (5, "alias", ["left-pad"])
 
 
 def test_what_is_skipped_is_counted_by_its_reason(project: Project) -> None:
@@ -225,7 +289,7 @@ def test_what_is_skipped_is_counted_by_its_reason(project: Project) -> None:
     [
         (b'{"lockfileVersion": 3, "packages": {"node_modules/a": {"vers', "is the file cut off?"),
         (b'{"lockfileVersion": 99, "packages": {}}', "lockfileVersion: is 99; 1, 2 and 3 are read"),
-        (b"\x00\x01\x02", "is no lockfile"),
+        (b"\x00\x01\x02", "is not JSON"),
         (b"", "is empty"),
     ],
 )

@@ -58,14 +58,48 @@ def tree(**entry: Any) -> str:
 
 
 UNCHECKED = [
-    "git+ssh://git@github.com/e/x.git#1", "git+https://example.com/x.git", "git://example.com/x.git", "ssh://git@h/x.git",
-    "git@github.com:e/x.git", "github:e/x", "gist:1234", "gitlab:e/x", "bitbucket:e/x", "e/x", "e/x#main",
-    "https://github.com/e/x", "https://github.com/e/x.git", "http://www.github.com/e/x", "https://u:p@github.com/e/x",
-    "HTTPS://GitHub.com/e/x", "https://gitlab.com/e/g/x", "https://bitbucket.org/e/x", "https://git.sr.ht/~e/x",
-    "https://gist.github.com/e/1", "https://codeload.github.com/e/x/tar.gz/1", "file:../x", "file:../x.tgz", "../x", "/x",
-    "/x.tgz", "~/x", "C:\\x", "file:/x", "file:///x", "file:a/../../x", "file:%2e%2e/x", "npm:evil@1.0.0", "evil@1.0.0",
-    "latest", "portal:../x", "link:../x", "exec:../x", "jsr:1.0.0", "ftp://h/x.tgz", "data:x",
-]  # fmt: skip
+    "git+ssh://git@github.com/e/x.git#1",
+    "git+https://example.com/x.git",
+    "git://example.com/x.git",
+    "ssh://git@h/x.git",
+    "git@github.com:e/x.git",
+    "github:e/x",
+    "gist:1234",
+    "gitlab:e/x",
+    "bitbucket:e/x",
+    "e/x",
+    "e/x#main",
+    "https://github.com/e/x",
+    "https://github.com/e/x.git",
+    "http://www.github.com/e/x",
+    "https://u:p@github.com/e/x",
+    "HTTPS://GitHub.com/e/x",
+    "https://gitlab.com/e/g/x",
+    "https://bitbucket.org/e/x",
+    "https://git.sr.ht/~e/x",
+    "https://gist.github.com/e/1",
+    "https://codeload.github.com/e/x/tar.gz/1",
+    "file:../x",
+    "file:../x.tgz",
+    "../x",
+    "/x",
+    "/x.tgz",
+    "~/x",
+    "C:\\x",
+    "file:/x",
+    "file:///x",
+    "file:a/../../x",
+    "file:%2e%2e/x",
+    "npm:evil@1.0.0",
+    "evil@1.0.0",
+    "latest",
+    "portal:../x",
+    "link:../x",
+    "exec:../x",
+    "jsr:1.0.0",
+    "ftp://h/x.tgz",
+    "data:x",
+]
 
 
 @pytest.mark.parametrize("source", UNCHECKED)
@@ -82,11 +116,12 @@ def test_what_the_others_fetch_from_elsewhere_is_a_failure(source: str) -> None:
         head = f'{json.dumps(f"x@{source}")}:\n  version "1.0.0"\n'
         fails(f'# yarn lockfile v1\n{head}  resolved "{EVIL}"\n', LockfileKind.YARN, "x")
     fails(
-        f"# yarn lockfile v1\nx@^1.0.0:\n  version \"1.0.0\"\n  resolved {json.dumps(source)}\n  integrity {GOOD}\n"
-        if not source.endswith(".tgz") else "x@^1.0.0:\n  version 1\n",
+        f'# yarn lockfile v1\nx@^1.0.0:\n  version "1.0.0"\n  resolved {json.dumps(source)}\n  integrity {GOOD}\n'
+        if not source.endswith(".tgz")
+        else "x@^1.0.0:\n  version 1\n",
         LockfileKind.YARN,
         "x",
-    )  # fmt: skip
+    )
     table = {"lockfileVersion": 1, "workspaces": {}, "packages": {"x": [f"x@{source}", {}, GOOD]}}
     fails(json.dumps(table), LockfileKind.BUN, "x")
     quoted = json.dumps(f"x@{source}")
@@ -95,23 +130,39 @@ def test_what_the_others_fetch_from_elsewhere_is_a_failure(source: str) -> None:
     pnpm = f"lockfileVersion: '9.0'\npackages:\n  {quoted}:\n    resolution: {{integrity: {GOOD}}}\nsnapshots: {{}}\n"
     fails(pnpm, LockfileKind.PNPM, "x")
     for key in ("x@1.0.0", "x@file:x.tgz"):
-        tarball = f"lockfileVersion: '9.0'\npackages:\n  {key}:\n    resolution: {{integrity: {GOOD}, tarball: {json.dumps(source)}}}\n"
-        fails(f"{tarball}snapshots: {{}}\n", LockfileKind.PNPM, "x")
+        resolution = f"{{integrity: {GOOD}, tarball: {json.dumps(source)}}}"
+        entry = f"  {key}:\n    resolution: {resolution}\n"
+        fails(f"lockfileVersion: '9.0'\npackages:\n{entry}snapshots: {{}}\n", LockfileKind.PNPM, "x")
 
 
 @pytest.mark.parametrize(
     "entry",
     [
-        {"resolved": EVIL, "inBundle": True}, {"inBundle": True}, {"resolved": EVIL, "bundled": True}, {"resolved": EVIL},
-        {"_resolved": "git+ssh://h/x", "integrity": GOOD}, {"_integrity": GOOD, "integrity": GOOD}, {"link": "yes"},
-        {"link": True, "resolved": "../x"}, {"link": True, "resolved": "/x"}, {"link": True}, {"resolved": 1},
-        {"resolved": None}, {"resolved": True}, {"resolved": ["x"]}, {"integrity": [GOOD]}, {"inBundle": "true"},
-        {"name": "../x", "integrity": GOOD}, {"name": 1, "integrity": GOOD}, {"version": "", "integrity": GOOD},
+        {"resolved": EVIL, "inBundle": True},
+        {"inBundle": True},
+        {"resolved": EVIL, "bundled": True},
+        {"resolved": EVIL},
+        {"_resolved": "git+ssh://h/x", "integrity": GOOD},
+        {"_integrity": GOOD, "integrity": GOOD},
+        {"link": "yes"},
+        {"link": True, "resolved": "../x"},
+        {"link": True, "resolved": "/x"},
+        {"link": True},
+        {"resolved": 1},
+        {"resolved": None},
+        {"resolved": True},
+        {"resolved": ["x"]},
+        {"integrity": [GOOD]},
+        {"inBundle": "true"},
+        {"name": "../x", "integrity": GOOD},
+        {"name": 1, "integrity": GOOD},
+        {"version": "", "integrity": GOOD},
     ],
-)  # fmt: skip
+)
 def test_a_flag_or_a_field_exempts_no_entry_of_npm(entry: dict[str, Any]) -> None:
     fails(package_lock(**{"version": "1.0.0", **entry}), LockfileKind.NPM, "x")
-    assert [package.name for package in read(package_lock(**{"version": "1.0.0", **entry}), LockfileKind.NPM)][0] == "a"
+    good, *_ = read(package_lock(**{"version": "1.0.0", **entry}), LockfileKind.NPM)
+    assert (good.name, is_failure(good)) == ("a", False)
 
 
 @pytest.mark.parametrize("bundler", [None, [], ["other"], True, "x"])
@@ -141,15 +192,32 @@ def test_what_bundled_packages_need_is_bundled_too() -> None:
     }
     found = read(json.dumps({"lockfileVersion": 3, "packages": entries}), LockfileKind.NPM)
     assert {package.name: package.skip for package in found} == {
-        "a": None, "b": Skip.BUNDLED, "c": Skip.BUNDLED, "d": Skip.BUNDLED, "e": Skip.BUNDLED, "f": None,
-    }  # fmt: skip
+        "a": None,
+        "b": Skip.BUNDLED,
+        "c": Skip.BUNDLED,
+        "d": Skip.BUNDLED,
+        "e": Skip.BUNDLED,
+        "f": None,
+    }
 
 
 @pytest.mark.parametrize(
     "place",
-    ["node_modules/../x", "../x", "/x", "node_modules//x", "a/node_modules/", "xnode_modules/x", "node_modules/x/y",
-     "node_modules/./x", "node_modules/@s", "a\\node_modules\\x", "node_modules/x/node_modules", "NODE_MODULES/../../x"],
-)  # fmt: skip
+    [
+        "node_modules/../x",
+        "../x",
+        "/x",
+        "node_modules//x",
+        "a/node_modules/",
+        "xnode_modules/x",
+        "node_modules/x/y",
+        "node_modules/./x",
+        "node_modules/@s",
+        "a\\node_modules\\x",
+        "node_modules/x/node_modules",
+        "NODE_MODULES/../../x",
+    ],
+)
 def test_a_place_that_npm_reads_in_another_way_is_a_failure(place: str) -> None:
     entries = {
         "node_modules/a": {"version": "1.0.0", "integrity": GOOD},
@@ -162,11 +230,14 @@ def test_a_place_that_npm_reads_in_another_way_is_a_failure(place: str) -> None:
 @pytest.mark.parametrize(
     "second",
     [
-        {"version": "1.0.1", "integrity": GOOD}, {"version": "1.0.0", "integrity": digest_of(b"evil").sri},
-        {"version": "npm:evil@1.0.0", "integrity": GOOD}, {"version": "1.0.0"}, {"version": EVIL},
+        {"version": "1.0.1", "integrity": GOOD},
+        {"version": "1.0.0", "integrity": digest_of(b"evil").sri},
+        {"version": "npm:evil@1.0.0", "integrity": GOOD},
+        {"version": "1.0.0"},
+        {"version": EVIL},
         {"version": "1.0.0", "resolved": "git+ssh://h/x", "integrity": GOOD},
     ],
-)  # fmt: skip
+)
 def test_two_trees_of_one_lockfile_that_disagree_are_a_failure(second: dict[str, Any]) -> None:
     first = {"version": "1.0.0", "integrity": GOOD}
     table = {"lockfileVersion": 2, "packages": {"node_modules/x": first}, "dependencies": {"x": first}}
@@ -202,21 +273,33 @@ def test_an_alias_by_resolutions_is_read_as_the_package_that_it_stands_for() -> 
 def test_a_yarn_lock_is_read_as_yarn_1_reads_it_whatever_it_looks_like() -> None:
     text = (
         'lockfileVersion: "6.0"\n\npackages:\n  "/y@1.0.0":\n    resolution:\n      integrity: "sha512-x"\n\n'
-        f'"x@^1.0.0":\n  version: "1.0.0"\n  resolved: "{EVIL}"\n\n"y@^1.0.0":\n  "version" "1.0.0"\n  integrity {GOOD}\n'
+        f'"x@^1.0.0":\n  version: "1.0.0"\n  resolved: "{EVIL}"\n'
+        f'\n"y@^1.0.0":\n  "version" "1.0.0"\n  integrity {GOOD}\n'
     )
     found = read(text, LockfileKind.YARN)
     assert {package.name: is_failure(package) for package in found} == {
-        "lockfileVersion": True, "packages": True, "x": True, "y": False,
-    }  # fmt: skip
+        "lockfileVersion": True,
+        "packages": True,
+        "x": True,
+        "y": False,
+    }
     fails(f'x@^1.0.0:\n  version "1.0.0" resolved "{EVIL}"\n', LockfileKind.YARN, "x")
     fails('"x@^1.0.0" "y@^1.0.0"\n', LockfileKind.YARN, "x")
 
 
 @pytest.mark.parametrize(
     "lines",
-    ['  "integrity" {evil}\n', "  integrity {evil}\n", '  "resolved" "http://h/x"\n  resolved "http://h/y"\n',
-     "  odd x\n", "   integrity {evil}\n", "  integrity\u2028 {evil}\n", "  integrity {evil}\r  x y\n", "\tx y\n"],
-)  # fmt: skip
+    [
+        '  "integrity" {evil}\n',
+        "  integrity {evil}\n",
+        '  "resolved" "http://h/x"\n  resolved "http://h/y"\n',
+        "  odd x\n",
+        "   integrity {evil}\n",
+        "  integrity\u2028 {evil}\n",
+        "  integrity {evil}\r  x y\n",
+        "\tx y\n",
+    ],
+)
 def test_a_yarn_line_that_two_readers_take_differently_is_refused_or_a_failure(lines: str) -> None:
     text = f'x@^1.0.0:\n  version "1.0.0"\n  integrity {GOOD}\n{lines.format(evil=digest_of(b"evil").sri)}'
     fails(text, LockfileKind.YARN, "x")
@@ -225,16 +308,28 @@ def test_a_yarn_line_that_two_readers_take_differently_is_refused_or_a_failure(l
 @pytest.mark.parametrize(
     "change",
     [
-        ("resolution: {", "<<: {resolution: {type: directory}}\n    resolution: {"), ("  x@1.0.0:", "  <<: {}\n  x@1.0.0:"),
-        ("x@1.0.0:", "x@1.0.0: &a"), ("{integrity", "!!map {integrity"), ("\n    res", "\u2028    res"),
-        ("\n    res", "\x85    res"), ("\n    res", "\r    res"), ("integrity: ", "type: directory, directory: ../x, integrity: "),
-        ("integrity: ", "type: git, repo: h, commit: c, integrity: "), ("integrity: ", "gitHosted: true, integrity: "),
-        ("integrity: ", "type: zip, integrity: "), ("integrity: ", "odd: 1, integrity: "), ("integrity: ", "type: binary, integrity: "),
-        ("integrity: ", "integrity: sha512-AA, integrity: "), ("    resolution", "    name: y\n    resolution"),
+        ("resolution: {", "<<: {resolution: {type: directory}}\n    resolution: {"),
+        ("  x@1.0.0:", "  <<: {}\n  x@1.0.0:"),
+        ("x@1.0.0:", "x@1.0.0: &a"),
+        ("{integrity", "!!map {integrity"),
+        ("\n    res", "\u2028    res"),
+        ("\n    res", "\x85    res"),
+        ("\n    res", "\r    res"),
+        ("integrity: ", "type: directory, directory: ../x, integrity: "),
+        ("integrity: ", "type: git, repo: h, commit: c, integrity: "),
+        ("integrity: ", "gitHosted: true, integrity: "),
+        ("integrity: ", "type: zip, integrity: "),
+        ("integrity: ", "odd: 1, integrity: "),
+        ("integrity: ", "type: binary, integrity: "),
+        ("integrity: ", "integrity: sha512-AA, integrity: "),
+        ("    resolution", "    name: y\n    resolution"),
     ],
-)  # fmt: skip
+)
 def test_what_pnpm_reads_otherwise_is_refused_or_a_failure(change: tuple[str, str]) -> None:
-    text = f"lockfileVersion: '9.0'\n\npackages:\n\n  x@1.0.0:\n    resolution: {{integrity: {GOOD}}}\n\nsnapshots:\n\n  x@1.0.0: {{}}\n"
+    text = (
+        "lockfileVersion: '9.0'\n\npackages:\n\n  x@1.0.0:\n"
+        f"    resolution: {{integrity: {GOOD}}}\n\nsnapshots:\n\n  x@1.0.0: {{}}\n"
+    )
     assert [is_failure(package) for package in read(text, LockfileKind.PNPM)] == [False]
     assert change[0] in text
     fails(text.replace(*change), LockfileKind.PNPM, "x")
@@ -242,17 +337,21 @@ def test_what_pnpm_reads_otherwise_is_refused_or_a_failure(change: tuple[str, st
 
 def test_odd_entries_of_real_files_are_failures_of_their_own() -> None:
     text = (
-        "lockfileVersion: '9.0'\nimporters:\n  .: {}\npackages:\n  node@runtime:26.7.0:\n    resolution:\n      type: variations\n"
+        "lockfileVersion: '9.0'\nimporters:\n  .: {}\npackages:\n"
+        "  node@runtime:26.7.0:\n    resolution:\n      type: variations\n"
         "      variants:\n        - resolution:\n            archive: tarball\n            type: binary\n"
-        "            url: https://nodejs.org/download/release/v26.7.0/a.tar.gz\n          targets:\n            - cpu: x64\n"
+        "            url: https://nodejs.org/download/release/v26.7.0/a.tar.gz\n"
+        "          targets:\n            - cpu: x64\n"
         f"    hasBin: true\n  a@1.0.0:\n    resolution: {{integrity: {GOOD}}}\nsnapshots: {{}}\n"
     )
     assert {package.spec: package.skip for package in read(text, LockfileKind.PNPM)} == {
-        "node@26.7.0": Skip.REMOTE, "a@1.0.0": None,
-    }  # fmt: skip
+        "node@26.7.0": Skip.REMOTE,
+        "a@1.0.0": None,
+    }
     text = (
         "lockfileVersion: 5.4\ndependencies:\n  b: '@github.com/e/b/archive/1.tar.gz'\npackages:\n"
-        f"  /a/1.0.0:\n    resolution: {{integrity: {GOOD}}}\n  /@s/c/2.0.0_react@18.0.0:\n    resolution: {{integrity: {GOOD}}}\n"
+        f"  /a/1.0.0:\n    resolution: {{integrity: {GOOD}}}\n"
+        f"  /@s/c/2.0.0_react@18.0.0:\n    resolution: {{integrity: {GOOD}}}\n"
         "  '@github.com/e/b/archive/1.tar.gz':\n    resolution: {tarball: https://github.com/e/b/archive/1.tar.gz}\n"
         "    name: b\n    version: 1.0.0\n"
     )
@@ -261,14 +360,19 @@ def test_odd_entries_of_real_files_are_failures_of_their_own() -> None:
         if version != "5.4":
             keys = keys.replace("/a/1.0.0", "/a@1.0.0").replace("/@s/c/2.0.0_react@18.0.0", "/@s/c@2.0.0(react@18.0.0)")
         assert {package.spec: package.skip for package in read(keys, LockfileKind.PNPM)} == {
-            "a@1.0.0": None, "@s/c@2.0.0": None, "b@1.0.0": Skip.GIT,
-        }  # fmt: skip
+            "a@1.0.0": None,
+            "@s/c@2.0.0": None,
+            "b@1.0.0": Skip.GIT,
+        }
     assert not is_failure(read(tree(version="1.0.0", resolved=False, integrity=GOOD), LockfileKind.NPM)[1])
 
 
 @pytest.mark.parametrize("version", ["4", "9", "10", "11", "42"])
 def test_yarn_locks_of_newer_versions_with_the_same_form_are_read(version: str) -> None:
-    text = f'__metadata:\n  version: {version}\n  cacheKey: 10c0\n\n"x@npm:^1.0.0":\n  version: 1.0.0\n  resolution: "x@npm:1.0.0"\n'
+    text = (
+        f"__metadata:\n  version: {version}\n  cacheKey: 10c0\n"
+        '\n"x@npm:^1.0.0":\n  version: 1.0.0\n  resolution: "x@npm:1.0.0"\n'
+    )
     assert [package.spec for package in read(text, LockfileKind.YARN)] == ["x@1.0.0"]
     fails(f'{text}  resolved: "{EVIL}"\n', LockfileKind.YARN, "x")
     fails(text.replace("cacheKey", "odd"), LockfileKind.YARN, "x")
@@ -323,7 +427,8 @@ ANSWERS: dict[str, str | set[str]] = {
 def test_the_shared_cases_have_the_right_answer(name: str, repository: Path, require: Require) -> None:
     shared = repository.parent / "shared" / "cases.zip"
     require(shared.is_file(), "../shared/cases.zip is not beside this repository")
-    kind = next(found for each in NAMES if name.endswith(each) and (found := LockfileKind.of_name(each)))
+    kind = LockfileKind.of_name(next(each for each in NAMES if name.endswith(each)))
+    assert kind is not None
     with zipfile.ZipFile(shared) as archive:
         data = archive.read(f"cases/npm/{name}")
     try:

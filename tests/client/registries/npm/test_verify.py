@@ -15,9 +15,10 @@ from kedge.client.anchor import Anchor
 from kedge.client.client import TrustClient
 from kedge.documents import DocumentError
 from kedge.errors import ExpiredError, FetchError, InputError
+from kedge.registries import Allowances, parse_allowance
 from kedge.registries.npm.config import Mappings, Registries, Upstreams, check_rule, parse_npmrc
 from kedge.registries.npm.fetch import FetchLimits
-from kedge.registries.npm.judge import Cause, Outcome, Verdict
+from kedge.registries.npm.judge import Cause, Outcome, Policy, Verdict
 from kedge.registries.npm.keyring import Issued, KeyRing, NoKeys
 from kedge.registries.npm.locked import Archives, LockedPackage
 from kedge.registries.npm.lockfiles import LockfileKind, read_lockfile
@@ -242,7 +243,7 @@ def test_a_packument_of_a_hundred_megabytes_is_an_outcome(run: Run) -> None:
         assert (verdict.outcome, "larger than" in verdict.detail) == (Outcome.UNREACHABLE, True)
 
 
-def test_rules_and_foreign_sources_are_skipped_and_counted(run: Run) -> None:
+def test_rules_skip_and_foreign_sources_are_failures_unless_the_user_allows_them(run: Run) -> None:
     data = json.dumps(
         {
             "lockfileVersion": 1,
@@ -257,9 +258,27 @@ def test_rules_and_foreign_sources_are_skipped_and_counted(run: Run) -> None:
     ).encode()
     upstreams = Upstreams(claimed=lambda _: False, upstream=UPSTREAM, skip=("@own/*", "plain"))
     verdicts = run.verify(None, *read_lockfile(data, LockfileKind.NPM).packages, upstreams=upstreams)
-    assert outcomes(verdicts) == [Outcome.SKIPPED] * 5
+    assert outcomes(verdicts) == [Outcome.SKIPPED] * 3 + [Outcome.NOT_IN_REGISTRY] * 2
     assert [verdict.cause for verdict in verdicts] == [Cause.RULE, Cause.RULE, Cause.RULE, Cause.GIT, Cause.REMOTE]
+    entries = (parse_allowance("git=example.com/*"), parse_allowance("remote=elsewhere.example/*"))
+    policy = Policy(allowances=Allowances(entries=entries, today=NOW.date()))
+    locked = read_lockfile(data, LockfileKind.NPM).packages
+    verdicts = run.verify(None, *locked, upstreams=upstreams, policy=policy)
+    assert outcomes(verdicts)[3:] == [Outcome.SKIPPED, Outcome.NOT_IN_REGISTRY]
+    assert [verdict.is_fault(policy) for verdict in verdicts] == [False] * 4 + [True]
+    assert "--allow 'remote=far.example/x.tgz'" in verdicts[4].detail
     assert run.clients == [], "where nothing is to be verified no keys are asked for"
+
+
+def test_an_alias_is_told_and_a_failure_where_the_user_takes_none(run: Run) -> None:
+    run.npm.publish("real", "1.0.0", keys=[run.key])
+    (package,) = packages(("real", "1.0.0"))
+    package = replace(package, aliases=("lodash",))
+    with HostileServer(run.npm) as server:
+        (verdict,) = run.verify(server, package)
+        assert (verdict.outcome, verdict.notes) == (Outcome.VERIFIED, ("installed as lodash",))
+        (verdict,) = run.verify(server, package, policy=Policy(aliases=False))
+        assert (verdict.outcome, verdict.is_fault(Policy())) == (Outcome.ALIAS, True)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@
       resolved "https://…/a-1.2.3.tgz#<sha1>"
       integrity sha512-…
 
-Without ``integrity`` (Yarn before 1.10) the SHA-1 behind ``resolved`` is what is locked. Quoted field names, colons behind
-names and several fields on one line are what Yarn 1's own parser accepts. A name that stands twice is refused, where Yarn
-takes the last one; so is what its parser gives up on, where Yarn tries YAML.
+Without ``integrity`` (Yarn before 1.10) the SHA-1 behind ``resolved`` is what is locked. Quoted field names, colons
+behind names and several fields on one line are what Yarn 1's own parser accepts. A name that stands twice is refused,
+where Yarn takes the last one; so is what its parser gives up on, where Yarn tries YAML.
 
 Source: Yarn 1.22 ``src/lockfile/parse.js``, ``src/package-request.js``.
 """
@@ -44,8 +44,8 @@ _OFFLINE = re.compile(r"[^/:#]+\.tgz(#.*)?")
 _QUOTE_OR_ESCAPE = re.compile(r'["\\]')
 _FIELDS = frozenset(
     {
-        "name", "version", "uid", "resolved", "integrity", "registry", "dependencies", "optionalDependencies", "permissions",
-        "prebuiltVariants",
+        "name", "version", "uid", "resolved", "integrity", "registry", "dependencies", "optionalDependencies",
+        "permissions", "prebuiltVariants",
     }
 )  # fmt: skip
 
@@ -78,7 +78,6 @@ class _Parser:
             )
         self._tokens = _tokens(text)
         self._token = next(self._tokens)
-        self._depth = 0
 
     def _next(self) -> None:
         self._token = next(self._tokens)
@@ -91,29 +90,30 @@ class _Parser:
         if indent > MAX_DEPTH:
             raise self._fail("is nested too deep")
         table: dict[str, Any] = {}
-        while True:
+        while self._is_inside(indent):
             kind, value, line = self._token
+            if kind != "text" or not isinstance(value, str):
+                raise self._fail("must begin with a name")
+            was_nested = self._names(table, indent, line)
+            if was_nested and indent and self._token[0] != "indent":
+                break
+        return table
+
+    def _is_inside(self, indent: int) -> bool:
+        """Go to the next name; whether it belongs to the mapping of this indentation."""
+        while self._token[0] in ("newline", "indent"):
+            kind, value, _ = self._token
             if kind == "newline":
                 self._next()
                 if not indent:
                     continue
-                if self._token[0] != "indent" or self._token[1] != indent:
-                    return table
-                self._next()
-            elif kind == "indent":
-                if value != indent:
-                    if not indent:
-                        raise self._fail("is indented, and belongs to nothing")
-                    return table
-                self._next()
-            elif kind == "end":
-                return table
-            elif kind == "text" and isinstance(value, str):
-                was_nested = self._names(table, indent, line)
-                if was_nested and indent and self._token[0] != "indent":
-                    return table
-            else:
-                raise self._fail("must begin with a name")
+                kind, value, _ = self._token
+            if kind != "indent" or value != indent:
+                if not indent:
+                    raise self._fail("is indented, and belongs to nothing")
+                return False
+            self._next()
+        return self._token[0] != "end"
 
     def _names(self, table: dict[str, Any], indent: int, line: int) -> bool:
         """Read names and their value into ``table``; whether the value is a mapping."""
@@ -152,35 +152,38 @@ def _tokens(text: str) -> Iterator[tuple[str, Any, int]]:
                 raise DocumentError(f"line {number}", "is indented by an odd number of blanks")
             yield "indent", at // 2, number
         while at < len(line):
-            sign = line[at]
-            if sign == " ":
+            if line[at] == " ":
                 at += 1
-            elif sign == "#":
-                header = _HEADER.fullmatch(line[at + 1 :].strip())
-                if header is not None and header[1] != "1":
-                    raise DocumentError("", "is a yarn.lock of an unknown version: v1 and berry are read")
+                continue
+            if line[at] == "#":
+                _check_comment(line[at + 1 :])
                 break
-            elif sign in ":,":
-                yield ("colon" if sign == ":" else "comma"), sign, number
-                at += 1
-            elif sign == '"':
-                value, at = _quoted(line, at, number)
-                yield "text", value, number
-            elif match := _LITERAL.match(line, at):
-                yield (
-                    "text",
-                    (int(match[0]) if match[0].isdigit() and len(match[0]) < 16 else match[0] == "true"),
-                    number,
-                )
-                at = match.end()
-            elif match := _PLAIN.match(line, at):
-                yield "text", match[0], number
-                at = match.end()
-            else:
-                raise DocumentError(f"line {number}", "is not a line of a yarn.lock")
+            kind, value, at = _word(line, at, number)
+            yield kind, value, number
         yield "newline", None, number
     while True:
         yield "end", None, number
+
+
+def _check_comment(text: str) -> None:
+    header = _HEADER.fullmatch(text.strip())
+    if header is not None and header[1] != "1":
+        raise DocumentError("", "is a yarn.lock of an unknown version: v1 and berry are read")
+
+
+def _word(line: str, at: int, number: int) -> tuple[str, Any, int]:
+    """The token that begins at ``at``: its kind and value, and where it ends."""
+    sign = line[at]
+    if sign in ":,":
+        return ("colon" if sign == ":" else "comma"), sign, at + 1
+    if sign == '"':
+        value, end = _quoted(line, at, number)
+        return "text", value, end
+    if match := _LITERAL.match(line, at):
+        return "text", match[0] == "true" if match[0][0] in "tf" else 0, match.end()
+    if match := _PLAIN.match(line, at):
+        return "text", match[0], match.end()
+    raise DocumentError(f"line {number}", "is not a line of a yarn.lock")
 
 
 def _quoted(line: str, at: int, number: int) -> tuple[str, int]:

@@ -23,8 +23,9 @@ _DEPENDENCIES = ("dependencies", "devDependencies", "optionalDependencies")
 _FIELDS = frozenset(
     {
         "lockfileVersion", "settings", "catalogs", "overrides", "packageExtensionsChecksum", "pnpmfileChecksum",
-        "ignoredOptionalDependencies", "patchedDependencies", "importers", "packages", "snapshots", "time", "specifiers",
-        "dependenciesMeta", "neverBuiltDependencies", "onlyBuiltDependencies", "registry", "publishDirectory",
+        "ignoredOptionalDependencies", "patchedDependencies", "importers", "packages", "snapshots", "time",
+        "specifiers", "dependenciesMeta", "neverBuiltDependencies", "onlyBuiltDependencies", "registry",
+        "publishDirectory",
         *_DEPENDENCIES,
     }
 )  # fmt: skip
@@ -54,29 +55,33 @@ def read(text: str) -> Lockfile:
 
 def _packages(fields: Fields, document: Mapping[str, Any], version: str) -> Iterator[LockedPackage]:
     aliases: dict[str, set[str]] = {}
-    requires = False
-    for folder, table in _importers(fields, document):
-        for name, wanted in _dependencies(table):
-            requires = True
-            aliases.setdefault(_key(wanted), set()).add(name)
-            if wanted.startswith("link:"):
-                skip = Skip.WORKSPACE if is_inside(wanted, folder) else Skip.OUTSIDE
-                yield LockedPackage(name=name, version="", resolved=wanted, where=(folder,), skip=skip)
-    packages = document.get("packages")
-    snapshots = document.get("snapshots" if version == "9.0" else "packages")
-    for table in (snapshots if isinstance(snapshots, dict) else {}).values():
+    inner = document.get("snapshots" if version == "9.0" else "packages")
+    for table in inner.values() if isinstance(inner, dict) else ():
         for name, wanted in _dependencies(table):
             aliases.setdefault(_key(wanted), set()).add(name)
-    if packages is None:
-        if requires and not all(key.startswith("link:") for key in aliases):
+    yield from _linked(fields, document, aliases)
+    if document.get("packages") is None:
+        if not all(key.startswith("link:") for key in aliases):
             fields.fail("packages", "is missing, though there are dependencies (is the file cut off?)")
         return
     if version == "9.0" and "snapshots" not in fields:
         fields.fail("snapshots", "is missing (is the file cut off?)")
-    for place, entry in fields.table("packages").items(but=lambda value: not isinstance(value, dict)):
-        yield from _entry(place, entry, version, aliases)
-    for place, value in fields.table("packages").items(but=lambda value: isinstance(value, dict)):
-        yield odd("", place, DocumentError(value.path, "must be a table"))
+    packages = fields.table("packages")
+    for place, value in document["packages"].items():
+        if isinstance(value, dict):
+            yield from _entry(place, packages.table(place), version, aliases)
+        else:
+            yield odd("", place, DocumentError(packages.at(place), "must be a table"))
+
+
+def _linked(fields: Fields, document: Mapping[str, Any], aliases: dict[str, set[str]]) -> Iterator[LockedPackage]:
+    """The folders that importers link to; what else they need goes into ``aliases``."""
+    for folder, table in _importers(fields, document):
+        for name, wanted in _dependencies(table):
+            aliases.setdefault(_key(wanted), set()).add(name)
+            if wanted.startswith("link:"):
+                skip = Skip.WORKSPACE if is_inside(wanted, folder) else Skip.OUTSIDE
+                yield LockedPackage(name=name, version="", resolved=wanted, where=(folder,), skip=skip)
 
 
 def _importers(fields: Fields, document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
