@@ -515,6 +515,10 @@ def npm(
         Path | None,
         typer.Option(metavar="DIR", help="Hold the archives in this folder against it too.", show_default=False),
     ] = None,
+    fetch: Annotated[
+        bool,
+        typer.Option("--fetch", help="Download what is locked by SHA-1 only, and verify it.", show_default=False),
+    ] = False,
     skip: Annotated[
         list[str] | None,
         typer.Option(metavar="RULE", help="Leave out NAME, @scope or @scope/* (repeat).", show_default=False),
@@ -571,6 +575,7 @@ def npm(
             policy=Policy(retired_keys=retired_keys, strict=strict, allowances=read_allow(allow), aliases=not no_alias),
             archives=Archives(tarballs) if tarballs is not None else None,
             attestor=attestor,
+            fetch=fetch,
             limits=FetchLimits(total_s=timeout, idle_s=min(15.0, timeout), max_bytes=max_packument << 20),
             jobs=jobs,
             progress=progress,

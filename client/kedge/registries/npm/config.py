@@ -53,6 +53,10 @@ class Source:
         """The URL of a package's packument. A scope's slash is escaped, as npm does it."""
         return self.url + quote(name, safe="@").replace("%2F", "%2f")
 
+    def archive(self, name: str, version: str) -> str:
+        """The URL of a version's archive, where every npm registry has it."""
+        return f"{self.url}{quote(name, safe='@/')}/-/{quote(name.rpartition('/')[2])}-{quote(version)}.tgz"
+
     def attestations(self, name: str, version: str) -> str:
         """The URL of a version's attestations, where npm asks for them."""
         return f"{self.url}-/npm/v1/attestations/{quote(name, safe='@').replace('%2F', '%2f')}@{quote(version)}"

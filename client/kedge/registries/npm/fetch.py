@@ -155,6 +155,16 @@ class Asker:
         """
         return self._get(source, source.attestations(name, version))
 
+    def archive(self, source: Source, name: str, version: str) -> bytes:
+        """Get the archive of a package's version.
+
+        Raises:
+            NotServedError: the registry has none.
+            FetchError: it cannot be had; the text says why, in one line.
+            InputError: the proxy or the file of certificate authorities cannot be used.
+        """
+        return self._get(source, source.archive(name, version))
+
     def _get(self, source: Source, url: str) -> bytes:
         limits = self._watch.limits
         if self._watch.is_given_up(source.url):

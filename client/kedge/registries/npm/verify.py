@@ -28,7 +28,7 @@ from kedge.registries.npm.judge import (
     judge_unsigned,
 )
 from kedge.registries.npm.keyring import Issued, KeyRing, NoKeys
-from kedge.registries.npm.locked import Archives, Digest, LockedPackage, digests, strongest
+from kedge.registries.npm.locked import Archives, Digest, LockedPackage, digest_of, digests, strongest
 from kedge.registries.npm.packument import Served, WrongPackageError, glance, read
 from kedge.registries.npm.pool import Work, ask_all
 
@@ -40,7 +40,8 @@ class Settings:
     """What one run goes by.
 
     ``progress`` is called with the number of packages that were just judged. ``processes`` is for how many processes
-    share the work; None for as many as are worth it. ``attestor`` asks for attestations; None: nobody does.
+    share the work; None for as many as are worth it. ``attestor`` asks for attestations; None: nobody does. ``fetch``
+    downloads the archives that are locked by a digest which registries do not sign.
     """
 
     registries: Registries
@@ -48,6 +49,7 @@ class Settings:
     policy: Policy = field(default_factory=Policy)
     archives: Archives | None = None
     attestor: Attestor | None = None
+    fetch: bool = False
     limits: FetchLimits = field(default_factory=FetchLimits)
     jobs: int = JOBS
     processes: int | None = None
@@ -174,6 +176,8 @@ def _answer(
     bound: list[tuple[int, LockedPackage]] = []
     for index, package in task.packages:
         verdict = _bind(package, index, settings, contents)
+        if verdict is None and settings.fetch and index not in contents and _is_weak(package):
+            verdict = _download(package, index, task.source, asker, contents)
         if verdict is None:
             bound.append((index, package))
         else:
@@ -183,10 +187,8 @@ def _answer(
     try:
         data = asker.packument(task.source, task.name)
     except FetchError as error:
-        outcome = Outcome.NOT_FOUND if isinstance(error, NotServedError) else Outcome.UNREACHABLE
-        detail = f"{error.message} ({error.hint})" if error.hint else error.message
         for index, package in bound:
-            yield index, Verdict(package=package, outcome=outcome, detail=detail, source=task.source.url)
+            yield index, _not_served(package, task.source, error)
         return
     packument = _Packument(task, data, {package.version for _, package in bound})
     claims = settings.attestor.claims(data) if settings.attestor is not None else None
@@ -218,6 +220,41 @@ def _bind(package: LockedPackage, index: int, settings: Settings, contents: dict
         cause=Cause.BYTES_DIFFER,
         digest=differing.sri,
         detail=f"locked is {differing.sri}, the archive on disk is {found[differing.algorithm].sri}",
+    )
+
+
+def _not_served(package: LockedPackage, source: Source, error: FetchError) -> Verdict:
+    outcome = Outcome.NOT_FOUND if isinstance(error, NotServedError) else Outcome.UNREACHABLE
+    detail = f"{error.message} ({error.hint})" if error.hint else error.message
+    return Verdict(package=package, outcome=outcome, detail=detail, source=source.url)
+
+
+def _is_weak(package: LockedPackage) -> bool:
+    """Whether a package is locked by one digest of an algorithm that registries do not sign, such as SHA-1."""
+    wanted = strongest(package.digests)
+    return len(wanted) == 1 and wanted[0].algorithm != "sha512" and package.unbound is None
+
+
+def _download(
+    package: LockedPackage, index: int, source: Source, asker: Asker, contents: dict[int, Digest]
+) -> Verdict | None:
+    """Download an archive and verify the locked digest over it; a verdict only if it is another, or not to be had."""
+    (wanted,) = strongest(package.digests)
+    try:
+        data = asker.archive(source, package.name, package.version)
+    except FetchError as error:
+        return _not_served(package, source, error)
+    if wanted.matches(data):
+        contents[index] = digest_of(data)
+        return None
+    found = digest_of(data, wanted.algorithm)
+    return Verdict(
+        package=package,
+        outcome=Outcome.DIGEST_MISMATCH,
+        cause=Cause.BYTES_DIFFER,
+        digest=wanted.sri,
+        detail=f"locked is {wanted.sri}, the archive that the registry serves is {found.sri}",
+        source=source.url,
     )
 
 

@@ -20,7 +20,7 @@ from kedge.registries.npm.config import Mappings, Registries, Upstreams, check_r
 from kedge.registries.npm.fetch import FetchLimits
 from kedge.registries.npm.judge import Cause, Outcome, Policy, Verdict
 from kedge.registries.npm.keyring import Issued, KeyRing, NoKeys
-from kedge.registries.npm.locked import Archives, LockedPackage
+from kedge.registries.npm.locked import Archives, LockedPackage, digest_of
 from kedge.registries.npm.lockfiles import LockfileKind, read_lockfile
 from kedge.registries.npm.verify import Settings, verify_packages
 from kedge.transport.mirror import Mirror
@@ -268,6 +268,30 @@ def test_rules_skip_and_foreign_sources_are_failures_unless_the_user_allows_them
     assert [verdict.is_fault(policy) for verdict in verdicts] == [False] * 4 + [True]
     assert "--allow 'remote=far.example/x.tgz'" in verdicts[4].detail
     assert run.clients == [], "where nothing is to be verified no keys are asked for"
+
+
+@pytest.mark.parametrize("name", ["a", "@s/a"])
+def test_what_is_locked_by_sha1_is_bound_by_its_archive_where_that_is_fetched(run: Run, name: str) -> None:
+    run.npm.publish(name, "1.0.0", keys=[run.key])
+    archive, path = archive_of(name, "1.0.0"), f"{name}/-/a-1.0.0.tgz"
+    package = LockedPackage(name=name, version="1.0.0", digests=(digest_of(archive, "sha1"),))
+    run.npm.documents[path] = archive
+    with HostileServer(run.npm) as server:
+        (verdict,) = run.verify(server, package)
+        assert (verdict.outcome, verdict.cause) == (Outcome.SKIPPED, Cause.NOT_BOUND)
+        (verdict,) = run.verify(server, package, fetch=True)
+        assert (verdict.outcome, verdict.content) == (Outcome.VERIFIED, digest_of(archive).sri)
+    run.npm.documents[path] = b"evil"
+    with HostileServer(run.npm) as server:
+        (verdict,) = run.verify(server, package, fetch=True)
+        assert (verdict.outcome, verdict.cause) == (Outcome.DIGEST_MISMATCH, Cause.BYTES_DIFFER)
+        evil = replace(package, digests=(digest_of(b"evil", "sha1"),))
+        (verdict,) = run.verify(server, evil, fetch=True)
+        assert verdict.outcome is Outcome.DIGEST_MISMATCH, "the registry's key signed another content"
+    del run.npm.documents[path]
+    with HostileServer(run.npm) as server:
+        (verdict,) = run.verify(server, package, fetch=True)
+        assert verdict.outcome is Outcome.NOT_FOUND
 
 
 def test_an_alias_is_told_and_a_failure_where_the_user_takes_none(run: Run) -> None:
