@@ -313,3 +313,33 @@ def test_an_event_that_is_damaged_while_nobody_writes_is_refused_at_once(
     with pytest.raises(InputError, match=r"there is no such file, which event\.json names"):
         load_event(opened.workspace, "first-ceremony", opened.workspace.signed())
     assert reads.count("event.json") <= 9  # three tries: a writer may have come and gone unseen
+
+
+@pytest.mark.parametrize("left", ["metadata", "events"])
+def test_a_repository_does_not_begin_beside_signed_metadata_or_events(ready: Ceremony, left: str) -> None:
+    ready.change(lambda view: add_target(view, "note.txt", b"hello"))
+    root = ready.workspace.root
+    (root / "kedge-repo.toml").unlink()
+    shutil.rmtree(root / {"metadata": "events", "events": "metadata"}[left])
+    before = contents(root)
+    with pytest.raises(InputError, match=f"{left}: holds files of another repository"):
+        ready.found()
+    assert contents(root) == before
+
+
+def test_a_damaged_event_is_cancelled_unread_and_a_merge_cut_off_is_not(ready: Ceremony) -> None:
+    ready.change(lambda view: add_target(view, "note.txt", b"hello"))
+    (name,) = ready.workspace.events()
+    (ready.workspace.event_folder(name) / "event.json").write_text("<<<<<<< ours\n")
+    assert cancel_event(ready.workspace) == name
+    made = ready.change(lambda view: add_target(view, "note.txt", b"hello"))
+    ready.sign("alice", "bob")
+    kept = ready.folder / "kept"
+    shutil.copytree(ready.workspace.event_folder(made.event.name), kept)
+    ready.merge()
+    shutil.copytree(kept, ready.workspace.event_folder(made.event.name))
+    with pytest.raises(InputError, match="was merged in part") as caught:
+        cancel_event(ready.workspace)
+    assert caught.value.hint == f"complete it with kedge-repo event merge --event {made.event.name}"
+    ready.merge()
+    assert ready.workspace.events() == ()
