@@ -13,7 +13,7 @@ JOBS   ?= auto
 RELEASE := .release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test differential conformance oracle bench attacks soak smoke mutants fuzz scale millions lint format build peers anyday clean signers stores release lasting audit mix
+.PHONY: help demo test differential conformance conformance-sigstore oracle bench attacks soak smoke mutants fuzz scale millions lint format build peers anyday clean signers stores release lasting audit mix
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -37,6 +37,13 @@ conformance: $(SUITES)/.installed ## run the public TUF conformance suite on the
 	@test -d "$(SUITE)/tuf_conformance" || { echo "make conformance: which suite? make conformance SUITE=DIR" >&2; exit 2; }
 	cd "$(SUITE)" && PATH="$(CURDIR)/$(SUITES)/bin:$$PATH" python -m pytest -p no:cacheprovider tuf_conformance \
 		--entrypoint="$(CURDIR)/tests/conformance/kedge-conformance" $(ARGS)
+
+# Likewise for sigstore/sigstore-conformance; kedge signs nothing, so that half of it is left out. KEDGE_SIGSTORE_ROOT names
+# the trusted_root.json of the public-good instance, for the assets that bring none.
+conformance-sigstore: $(VENV)/.developing ## run the public Sigstore conformance suite on the verifier (SUITE=DIR, a checkout of it)
+	@test -d "$(SUITE)/test" || { echo "make conformance-sigstore: which suite? make conformance-sigstore SUITE=DIR" >&2; exit 2; }
+	cd "$(SUITE)" && PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -p no:cacheprovider test --skip-signing \
+		--entrypoint="$(CURDIR)/tests/conformance/kedge-sigstore-conformance" $(ARGS)
 
 # Hex's archive is in no package registry, so it is built from a checkout of hexpm/hex. Needs Debian's elixir.
 mix: $(VENV)/.developing ## run the real mix on a repository that is signed here (HEX=DIR, a checkout of hexpm/hex)

@@ -214,40 +214,97 @@ def with_sigstore_python(require: Require) -> None:
     require(find_spec("sigstore"), "sigstore-python is not installed: run make signers")
 
 
-@pytest.mark.usefixtures("with_sigstore_python")
-def test_sigstore_pythons_answer_is_given_by_the_verified_root(user: User) -> None:
+def test_a_file_is_verified_by_the_verified_root(user: User) -> None:
     done = user.sigstore()
     assert (done.code, done.err) == (0, "")
-    assert "verified by   sigstore-python " in done.out
+    assert "verified by   kedge\n" in done.out
     assert f"signed by {PUBLISHER}, for whom {ISSUER} vouches; log entry 153454663" in done.out
     answer = json.loads(user.sigstore("--json").out)
     assert schemas.faults("checklist", answer) == []
     assert answer["items"][0]["facts"]["predicate_type"] == "https://docs.pypi.org/attestations/publish/v1"
 
 
-@pytest.mark.usefixtures("with_sigstore_python")
-def test_sigstore_python_refuses_another_identity_another_file_and_another_bundle(user: User) -> None:
+def test_what_is_refused_ends_in_3_and_what_cannot_be_read_in_2(user: User) -> None:
     done = user.sigstore(identity=PUBLISHER + "x")
     assert (done.code, done.out) == (3, "")
-    assert "sigstore-python refuses: " in done.err
+    assert f"identity: the certificate's identity is '{PUBLISHER}', expected '{PUBLISHER}x'" in done.err
     done = user.sigstore("--issuer", "https://accounts.google.com")
     assert (done.code, done.out) == (3, "")
     other = user.folder / "other"
     other.write_bytes(b"other")
     done = user.sigstore(file=other)
     assert (done.code, done.out) == (3, "")
-    assert "its statement is about other files" in done.err
-    (user.folder / "bundle.json").write_text("{}")
+    assert "none with the bytes of this file" in done.err
+    bundle = user.folder / "bundle.json"
+    for text, problem in (
+        ("{}", "mediaType"),
+        ("{", "is not JSON"),
+        ('{"base64Signature": "x", "cert": "y"}', "the former format of cosign's --bundle"),
+    ):
+        bundle.write_text(text)
+        done = user.sigstore()
+        assert (done.code, done.out) == (2, "")
+        assert problem in done.err
+        assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (("--repo", "trailofbits/pypi-attestations"), 0),
+        (("--repo", "TrailOfBits/PyPI-attestations"), 0),
+        (("--repo", "trailofbits/pypi"), 3),
+        (("--owner", "trailofbits"), 0),
+        (("--owner", "trailofbit"), 3),
+        (("--owner", "trailofbits", "--issuer", "https://gitlab.com"), 3),
+        (("--identity-regexp", "https://github.com/trailofbits/.*", "--issuer", ISSUER), 0),
+        (("--identity-regexp", "https://github.com/trailofbits/", "--issuer", ISSUER), 3),
+        (("--identity-regexp", "https://.*", "--issuer-regexp", r"https://token\.actions\..*"), 0),
+        (("--identity-regexp", "https://.*", "--issuer-regexp", "https://gitlab.com.*"), 3),
+        (("--identity-regexp", "(", "--issuer", ISSUER), 2),
+        (("--identity-regexp", ".*"), 2),
+        (("--issuer", ISSUER), 2),
+        (("--repo", "trailofbits"), 2),
+        (("--key", "absent.pem"), 2),
+        (("--key", "absent.pem", "--repo", "o/r"), 2),
+        (("--repo", "o/r", "--second-opinion"), 2),
+        ((), 2),
+    ],
+)
+def test_who_must_have_signed_is_stated_in_one_of_several_ways(user: User, options: tuple[str, ...], code: int) -> None:
+    chosen = ("--bundle", user.folder / "bundle.json", "--trusted-root", INSTANCE)
+    done = user.world.shell.run("verify", "sigstore", user.folder / SDIST, *chosen, *options)
+    assert (done.code, "Traceback" in done.err) == (code, False), done.err
+    if code:
+        assert len([line for line in done.err.splitlines() if not line.startswith("hint:")]) >= 1
+
+
+def test_one_right_bundle_of_several_lines_is_enough(user: User) -> None:
+    bundle = user.folder / "bundle.json"
+    right = json.loads(bundle.read_text())
+    wrong = json.loads(bundle.read_text())
+    wrong["dsseEnvelope"]["signatures"][0]["sig"] = "AAAA"
+    bundle.write_text("\n".join(json.dumps(each) for each in (wrong, right)) + "\n")
+    assert user.sigstore().code == 0
+    bundle.write_text("\n".join(json.dumps(each) for each in (wrong, wrong)) + "\n")
     done = user.sigstore()
-    assert (done.code, done.out) == (2, "")
-    assert "is no bundle that sigstore-python reads" in done.err
-    assert "Traceback" not in done.err
+    assert (done.code, done.out) == (3, "")
+    assert "none of 2 bundles is right" in done.err
+    bundle.write_text(json.dumps(right) + "\n{}\n")
+    assert user.sigstore().code == 2
+
+
+@pytest.mark.usefixtures("with_sigstore_python")
+def test_the_second_opinion_is_sigstore_pythons_by_the_same_root(user: User) -> None:
+    done = user.sigstore("--second-opinion")
+    assert (done.code, done.err) == (0, "")
+    assert "verified by   kedge and sigstore-python " in done.out
 
 
 @pytest.mark.usefixtures("with_sigstore_python")
 def test_s2_a_cached_root_that_was_changed_is_never_used(user: User) -> None:
     """formats.md §12, s2: sigstore-python's own offline mode would return it."""
-    assert user.sigstore().code == 0
+    assert user.sigstore("--second-opinion").code == 0
     held = next(
         blob
         for blob in (user.world.shell.state / "repo" / "blobs").rglob("*")

@@ -22,6 +22,7 @@ __all__, __getattr__, __dir__ = door(
             "RegistryKey",
             "TimeBasis",
             "load_public_key",
+            "parser_errors",
             "ssh_fingerprint",
         ],
         "last_seen": ["Memory"],

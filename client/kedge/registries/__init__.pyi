@@ -17,6 +17,7 @@ from kedge.registries.keys import KeyStatus as KeyStatus
 from kedge.registries.keys import RegistryKey as RegistryKey
 from kedge.registries.keys import TimeBasis as TimeBasis
 from kedge.registries.keys import load_public_key as load_public_key
+from kedge.registries.keys import parser_errors as parser_errors
 from kedge.registries.keys import ssh_fingerprint as ssh_fingerprint
 from kedge.registries.last_seen import Memory as Memory
 from kedge.registries.registry import KEYID as KEYID

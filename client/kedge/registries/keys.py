@@ -21,6 +21,7 @@ import base64
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -250,6 +251,29 @@ class KeySet:
     ) -> VerificationError:
         refusal = Refusal(reason=reason, file=self.target, expected=expected, found=found or keyid)
         return VerificationError(f"{self.registry}: key {_visible(keyid)} {problem}", refusal=refusal)
+
+
+def parser_errors() -> tuple[type[BaseException], ...]:
+    """What parsers of foreign bytes end in where the bytes are broken: Python's own errors, and cryptography's.
+
+    For ``except parser_errors()`` around one foreign parser; what is raised there is a refusal of what was read. A
+    panic in Rust is no ``Exception`` and each library has its own, so the one that is being handled is looked at.
+    """
+    from cryptography import x509
+    from cryptography.exceptions import InternalError, UnsupportedAlgorithm
+
+    own = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, NotImplementedError)
+    certificates = (
+        x509.AttributeNotFound,
+        x509.DuplicateExtension,
+        x509.ExtensionNotFound,
+        x509.InvalidVersion,
+        x509.UnsupportedGeneralNameType,
+        x509.verification.VerificationError,
+    )
+    handled = sys.exc_info()[0]
+    panics = (handled,) if handled is not None and handled.__module__ == "pyo3_runtime" else ()
+    return (*own, *certificates, UnsupportedAlgorithm, InternalError, *panics)
 
 
 @lru_cache(maxsize=256)

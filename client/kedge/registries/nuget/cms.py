@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from kedge.registries import parser_errors
+
 DIGESTS = {
     "2.16.840.1.101.3.4.2.1": "sha256",
     "2.16.840.1.101.3.4.2.2": "sha384",
@@ -40,9 +42,6 @@ _CONTENT_TYPE, _MESSAGE_DIGEST = "1.2.840.113549.1.9.3", "1.2.840.113549.1.9.4"
 _SIGNING_CERTIFICATE, _SIGNING_CERTIFICATE_V2 = "1.2.840.113549.1.9.16.2.12", "1.2.840.113549.1.9.16.2.47"
 _SIGNED_DATA = "1.2.840.113549.1.7.2"
 _RSA = frozenset({"1.2.840.113549.1.1.1", *(f"1.2.840.113549.1.1.{last}" for last in (11, 12, 13))})
-
-# What asn1crypto ends in, over bytes that are not what they should be.
-_BROKEN = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
 
 
 class CmsError(ValueError):
@@ -94,7 +93,7 @@ def reading(what: str) -> Iterator[None]:
         yield
     except CmsError:
         raise
-    except _BROKEN as error:
+    except parser_errors() as error:
         raise CmsError(f"{what} cannot be read") from error
 
 
@@ -206,12 +205,12 @@ def public_key(certificate: bytes, *, what: str) -> Any:
         CmsError: the certificate cannot be read.
         Unsupported: its key is not one that is accepted here.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+    loaded = load_certificate(certificate, what=what)
     try:
-        key = load_certificate(certificate, what=what).public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+        key = loaded.public_key()
+    except parser_errors() as error:
         raise Unsupported(f"{what}: the key of its certificate cannot be read") from error
     if not isinstance(key, RSAPublicKey) or not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
         raise Unsupported(f"{what}: its certificate's key is no RSA key of {MIN_RSA_BITS} to {MAX_RSA_BITS} bits")
@@ -230,7 +229,7 @@ def load_certificate(data: bytes, *, what: str) -> Any:
 
     try:
         return load_der_x509_certificate(data)
-    except ValueError as error:
+    except parser_errors() as error:
         raise CmsError(f"{what}: its certificate cannot be read") from error
 
 
@@ -241,7 +240,8 @@ def window(certificate: bytes, *, what: str) -> tuple[datetime, datetime]:
         CmsError: it cannot be read.
     """
     loaded = load_certificate(certificate, what=what)
-    return loaded.not_valid_before_utc, loaded.not_valid_after_utc
+    with reading(f"{what}: the validity of its certificate"):
+        return loaded.not_valid_before_utc, loaded.not_valid_after_utc
 
 
 def one_attribute(signer: Signer, oid: str, *, what: str, required: bool = True) -> Any:

@@ -1,13 +1,16 @@
 from kedge.registries.sigstore.bundle import Bundle as Bundle
 from kedge.registries.sigstore.bundle import Part as Part
+from kedge.registries.sigstore.bundle import read_bundles as read_bundles
 from kedge.registries.sigstore.bundle import refuse as refuse
+from kedge.registries.sigstore.content import Content as Content
+from kedge.registries.sigstore.content import ManagedKey as ManagedKey
 from kedge.registries.sigstore.expectations import Build as Build
 from kedge.registries.sigstore.expectations import Expectations as Expectations
 from kedge.registries.sigstore.expectations import NpmRule as NpmRule
 from kedge.registries.sigstore.expectations import Publisher as Publisher
 from kedge.registries.sigstore.expectations import normalized as normalized
 from kedge.registries.sigstore.expectations import read_build as read_build
-from kedge.registries.sigstore.reference import FileSigned as FileSigned
+from kedge.registries.sigstore.identity import Expected as Expected
 from kedge.registries.sigstore.reference import Outcome as Outcome
 from kedge.registries.sigstore.reference import verify_file as verify_file
 from kedge.registries.sigstore.registry import Sigstore as Sigstore
@@ -16,4 +19,5 @@ from kedge.registries.sigstore.statement import SLSA as SLSA
 from kedge.registries.sigstore.statement import Statement as Statement
 from kedge.registries.sigstore.verify import BundleVerifier as BundleVerifier
 from kedge.registries.sigstore.verify import LogPlace as LogPlace
+from kedge.registries.sigstore.verify import SignedFile as SignedFile
 from kedge.registries.sigstore.verify import SignedStatement as SignedStatement

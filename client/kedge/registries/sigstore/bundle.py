@@ -30,6 +30,7 @@ from typing import Any
 
 from kedge.documents import DocumentError, Fields, load_json
 from kedge.errors import Reason, Refusal, VerificationError
+from kedge.registries import parser_errors
 
 
 class Part(StrEnum):
@@ -77,6 +78,20 @@ def reading(part: Part) -> Iterator[None]:
         yield
     except DocumentError as error:
         raise refuse(part, str(error), reason=Reason.MALFORMED, expected=error.problem, found=error.path) from error
+
+
+@contextmanager
+def parsing(part: Part, what: str = "") -> Iterator[None]:
+    """Refuse ``part`` where a parser that is not ours fails over its bytes, whatever that parser ends in.
+
+    Raises:
+        VerificationError: the block failed in one of the errors of parsers; the reason is ``malformed``.
+    """
+    try:
+        yield
+    except parser_errors() as error:
+        text = f"{what} cannot be read".strip()
+        raise refuse(part, text, reason=Reason.MALFORMED, found=f"{type(error).__name__}: {error}"[:300]) from error
 
 
 _LAST_SECOND = 253_402_300_799  # the end of the year 9999, the last that a datetime holds
@@ -133,6 +148,9 @@ def unix_time(fields: Fields, name: str) -> datetime | None:
 
 _MEDIA_TYPE = re.compile(r"application/vnd\.dev\.sigstore\.bundle(?:\+json;version=(0\.[123])|\.v(0\.3)\+json)")
 _EXPECTED = "application/vnd.dev.sigstore.bundle.v0.3+json, or that of version 0.1 or 0.2"
+DIGESTS = {"SHA2_256": "sha256", "SHA2_384": "sha384", "SHA2_512": "sha512"}
+"""The digests that bundles and entries may name, and what hashlib calls them."""
+MAX_BUNDLES = 64
 MAX_HASHES = 64
 MAX_TIMESTAMPS = 8
 
@@ -180,10 +198,11 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageSignature:
-    """A signature over a file; ``digest`` is what the bundle says of it, for the search only."""
+    """A signature over a file; ``digest`` is what the bundle says of it, ``algorithm`` names its hash."""
 
     signature: bytes
     digest: bytes | None
+    algorithm: str = "sha256"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +254,31 @@ class Bundle:
         )
         _require_evidence(bundle, material)
         return bundle
+
+
+def read_bundles(data: bytes) -> tuple[Bundle, ...]:
+    """Read a bundle, or several, one per line, as ``gh attestation download`` writes them.
+
+    Raises:
+        DocumentError: it is none, or one of the lines is none; cosign's former format is named.
+    """
+    lines = [line for line in data.splitlines() if line.strip()]
+    if len(lines) < 2 or not all(line.lstrip().startswith(b"{") and line.rstrip().endswith(b"}") for line in lines):
+        return (_read_bundle(data, ""),)
+    if len(lines) > MAX_BUNDLES:
+        raise DocumentError("", f"must be at most {MAX_BUNDLES} bundles, not {len(lines)}")
+    return tuple(_read_bundle(line, f"line {at}") for at, line in enumerate(lines, start=1))
+
+
+def _read_bundle(data: bytes, path: str) -> Bundle:
+    value = load_json(data)
+    if isinstance(value, dict) and "base64Signature" in value and "mediaType" not in value:
+        problem = (
+            "is the former format of cosign's --bundle: sign again with --new-bundle-format, "
+            "or convert it with cosign bundle create"
+        )
+        raise DocumentError(path, problem)
+    return Bundle.from_value(value, path)
 
 
 def read_entry(fields: Fields) -> Entry:
@@ -315,11 +359,13 @@ def _content(fields: Fields) -> Envelope | MessageSignature:
     if "messageSignature" in fields:
         message = fields.table("messageSignature")
         digest = message.table("messageDigest") if "messageDigest" in message else None
-        if digest is not None and digest.text("algorithm") != "SHA2_256":
-            digest.fail("algorithm", "must be SHA2_256")
+        algorithm = digest.text("algorithm") if digest is not None else "SHA2_256"
+        if digest is not None and algorithm not in DIGESTS:
+            digest.fail("algorithm", f"must be one of {', '.join(DIGESTS)}")
         return MessageSignature(
             signature=base64_bytes(message, "signature"),
             digest=base64_bytes(digest, "digest") if digest is not None else None,
+            algorithm=DIGESTS[algorithm],
         )
     envelope = fields.table("dsseEnvelope")
     signatures = envelope.tables("signatures")

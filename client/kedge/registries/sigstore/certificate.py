@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 from kedge.documents import format_time
 from kedge.errors import Reason, VerificationError
 from kedge.registries import KeySet
-from kedge.registries.sigstore.bundle import Part, refuse
-from kedge.registries.sigstore.registry import CERTIFICATE_LOG, authority_id
+from kedge.registries.sigstore.bundle import Part, parsing, refuse
+from kedge.registries.sigstore.registry import CERTIFICATE_LOG, authority_id, verify_by_log
 from kedge.registries.sigstore.trustedroot import Authority, TrustedRoot
 
 if TYPE_CHECKING:
@@ -76,13 +76,15 @@ class CertificateJudge:
             VerificationError: it was not issued by a trusted authority, not in time, or no certificate log saw it.
             StoreError: this machine cannot check signatures by the certificate log's key.
         """
+        with parsing(Part.CERTIFICATE):
+            return self._judge(der, beside, at)
+
+    def _judge(self, der: bytes, beside: tuple[bytes, ...], at: tuple[datetime, ...]) -> tuple[Certificate, Identity]:
+        """The same; cryptography reads a certificate's parts when they are used, and fails as late as that."""
         from cryptography.x509 import load_der_x509_certificate
 
-        try:
-            certificate = load_der_x509_certificate(der)
-            identity = _identity(certificate)
-        except ValueError as error:
-            raise refuse(Part.CERTIFICATE, "cannot be read", reason=Reason.MALFORMED, found=str(error)) from error
+        certificate = load_der_x509_certificate(der)
+        identity = _identity(certificate)
         if not self._known.issuperset(beside):
             raise refuse(Part.CERTIFICATE, "its chain names an authority that the trusted root does not hold")
         for moment in at:
@@ -137,7 +139,7 @@ class CertificateJudge:
         )
         keyid = base64.b64encode(promise.log_id).decode("ascii")
         try:
-            self._keys.verify(message, keyid=keyid, signature=promise.signature, usage=CERTIFICATE_LOG, at=at)
+            verify_by_log(self._keys, keyid, message, promise.signature, usage=CERTIFICATE_LOG, at=at)
         except VerificationError as error:
             raise refuse(Part.CERTIFICATE_TIME, error.message, reason=error.refusal.reason) from error
 

@@ -25,20 +25,23 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from kedge.documents import DocumentError, format_time, load_json
+from kedge.documents import format_time, load_json
 from kedge.errors import Reason, StoreError, VerificationError, extra_hint
 from kedge.registries import KeySet
 from kedge.registries.sigstore.bundle import (
+    DIGESTS,
     Bundle,
     Entry,
     Envelope,
     InclusionProof,
     MessageSignature,
     Part,
+    parsing,
     reading,
     refuse,
 )
-from kedge.registries.sigstore.registry import LOG, authority_id
+from kedge.registries.sigstore.content import Content, Digest
+from kedge.registries.sigstore.registry import LOG, authority_id, verify_by_log
 from kedge.registries.sigstore.trustedroot import Authority, TrustedRoot
 from kedge.tlog import Note, check_inclusion, leaf_hash
 
@@ -66,39 +69,37 @@ def check_log(entry: Entry, keys: KeySet, at: datetime) -> None:
             _check_checkpoint(entry.proof, entry.proof.checkpoint, entry.log_id, keyid, keys, at)
 
 
-def check_body(bundle: Bundle, signer: bytes, digest: bytes | None = None) -> None:
+def check_body(bundle: Bundle, signer: bytes, content: Content) -> None:
     """Check that the entry is about this bundle.
 
-    ``signer`` is the certificate or the public key that signed (DER), ``digest`` the SHA-256 of the file, where a file
-    was signed and no statement.
+    ``signer`` is the certificate or the public key that signed (DER), ``content`` what the signature is over.
 
     Raises:
         VerificationError: it is about another one, or of a kind that this kedge does not know.
     """
     entry = bundle.entry
-    try:
+    with parsing(Part.LOG_ENTRY, "its body"):
         body = load_json(entry.body)
         kind, version, spec = body["kind"], body["apiVersion"], body["spec"]
-    except (DocumentError, LookupError, TypeError) as error:
-        raise refuse(Part.LOG_ENTRY, f"its body cannot be read: {error}", reason=Reason.MALFORMED) from error
     if (kind, version) != (entry.kind, entry.version):
         problem = f"is called {entry.kind} {entry.version}, and its body is {kind} {version}"
         raise refuse(Part.LOG_ENTRY, problem, expected=f"{kind} {version}", found=f"{entry.kind} {entry.version}")
-    reader = _READERS.get((type(bundle.content), kind, version))
+    reader = _READERS.get((type(bundle.content), entry.kind, entry.version))
     if reader is None:
         problem = f"is of the kind {kind} {version}, which this kedge does not read for such a signature"
         raise refuse(Part.LOG_ENTRY, problem, reason=Reason.MALFORMED)
-    try:
+    with parsing(Part.LOG_ENTRY, f"its body, as a {kind} {version},"):
         stated = reader(spec)
-    except (LookupError, TypeError, ValueError) as error:
-        raise refuse(Part.LOG_ENTRY, f"its body is no {kind} {version}", reason=Reason.MALFORMED) from error
-    wanted = _wanted(bundle, signer, digest)
+    digest = stated.pop(Part.DIGEST, None)
+    if isinstance(digest, Digest) and digest != content.digest(digest.algorithm):
+        raise refuse(Part.DIGEST, "is not the one that the log took in", reason=Reason.CONTENT)
+    wanted = _wanted(bundle, signer)
     for part, value in stated.items():
         if wanted[part] != value:
             raise refuse(part, "is not the one that the log took in", reason=Reason.CONTENT)
 
 
-def _wanted(bundle: Bundle, signer: bytes, digest: bytes | None) -> dict[Part, object]:
+def _wanted(bundle: Bundle, signer: bytes) -> dict[Part, object]:
     """What an entry's body must say, if it is about this bundle."""
     content = bundle.content
     wanted: dict[Part, object] = {Part.SIGNATURE: content.signature, Part.CERTIFICATE: signer}
@@ -106,9 +107,6 @@ def _wanted(bundle: Bundle, signer: bytes, digest: bytes | None) -> dict[Part, o
         wanted[Part.SIGNER] = content.keyid
         wanted[Part.PAYLOAD_TYPE] = content.payload_type
         wanted[Part.STATEMENT] = hashlib.sha256(content.payload).digest()
-        wanted[Part.DIGEST] = hashlib.sha256(content.signed_bytes).digest()
-    else:
-        wanted[Part.DIGEST] = digest
     return wanted
 
 
@@ -127,7 +125,7 @@ def _require_signed(
     keys: KeySet, keyid: str, message: bytes, signature: bytes, at: datetime, part: Part, what: str
 ) -> None:
     try:
-        keys.verify(message, keyid=keyid, signature=signature, usage=LOG, at=at)
+        verify_by_log(keys, keyid, message, signature, usage=LOG, at=at)
     except VerificationError as error:
         if error.refusal.reason is Reason.BAD_SIGNATURE:
             problem = f"{what} is not signed by the log {keyid} over what stands here"
@@ -188,7 +186,7 @@ def _read_dsse(spec: Any) -> Stated:
 
 def _read_hashedrekord(spec: Any) -> Stated:
     return {
-        Part.DIGEST: _sha256(spec["data"]["hash"]),
+        Part.DIGEST: _digest(spec["data"]["hash"]),
         Part.CERTIFICATE: _from_pem(spec["signature"]["publicKey"]["content"]),
         Part.SIGNATURE: base64.b64decode(spec["signature"]["content"]),
     }
@@ -196,12 +194,11 @@ def _read_hashedrekord(spec: Any) -> Stated:
 
 def _read_hashedrekord_v2(spec: Any) -> Stated:
     record = spec["hashedRekordV002"]
-    if record["data"]["algorithm"] != "SHA2_256":
-        raise ValueError(record["data"]["algorithm"])
+    algorithm = DIGESTS[record["data"]["algorithm"]]
     verifier = record["signature"]["verifier"]
     named = verifier["x509Certificate"] if "x509Certificate" in verifier else verifier["publicKey"]
     return {
-        Part.DIGEST: base64.b64decode(record["data"]["digest"]),
+        Part.DIGEST: Digest(algorithm=algorithm, value=base64.b64decode(record["data"]["digest"])),
         Part.CERTIFICATE: base64.b64decode(named["rawBytes"]),
         Part.SIGNATURE: base64.b64decode(record["signature"]["content"]),
     }
@@ -214,6 +211,12 @@ _READERS: dict[tuple[type, object, object], Callable[[Any], Stated]] = {
     (MessageSignature, "hashedrekord", "0.0.1"): _read_hashedrekord,
     (MessageSignature, "hashedrekord", "0.0.2"): _read_hashedrekord_v2,
 }
+
+
+def _digest(stated: Any) -> Digest:
+    if stated["algorithm"] not in DIGESTS.values():
+        raise ValueError(stated["algorithm"])
+    return Digest(algorithm=stated["algorithm"], value=bytes.fromhex(stated["value"]))
 
 
 def _sha256(stated: Any) -> bytes:
@@ -250,11 +253,13 @@ def _check(data: bytes, signature: bytes, root: TrustedRoot, keys: KeySet) -> da
     except ImportError as error:
         text = "this bundle holds a signed timestamp, which needs the package rfc3161-client"
         raise StoreError(text, hint=extra_hint("sigstore")) from error
-    try:
-        response = decode_timestamp_response(data)
-        moment: datetime = response.tst_info.gen_time
-    except ValueError as error:
-        raise refuse(Part.TIMESTAMP, "cannot be read", reason=Reason.MALFORMED, found=str(error)) from error
+    with parsing(Part.TIMESTAMP):
+        return _judge_timestamp(decode_timestamp_response(data), signature, root, keys)
+
+
+def _judge_timestamp(response: TimeStampResponse, signature: bytes, root: TrustedRoot, keys: KeySet) -> datetime:
+    """The time of a timestamp whose parts rfc3161-client reads, and fails over, when they are used."""
+    moment: datetime = response.tst_info.gen_time
     known = {der for authority in root.timestampers for der in authority.certificates}
     if not known.issuperset(response.signed_data.certificates):
         raise refuse(Part.TIMESTAMP, "holds a certificate that the trusted root does not", reason=Reason.UNKNOWN_KEY)

@@ -8,7 +8,6 @@ The package comes with the extra ``sigstore`` and is imported here only, late.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +15,9 @@ from typing import TYPE_CHECKING
 
 from kedge.documents import DocumentError, blame_user
 from kedge.errors import Reason, Refusal, StoreError, VerificationError, extra_hint
-from kedge.registries.sigstore.statement import PAYLOAD_TYPE, Statement
+from kedge.registries.sigstore.bundle import Part, reading
+from kedge.registries.sigstore.content import Content
+from kedge.registries.sigstore.statement import PAYLOAD_TYPE, Statement, require_subject
 
 if TYPE_CHECKING:
     from sigstore.models import TrustedRoot
@@ -117,20 +118,13 @@ def verify_file(document: bytes, bundle: bytes, data: bytes, *, name: str, ident
 
 def _require_subject(kind: str, payload: bytes, data: bytes, name: str) -> str:
     """Check that a statement is about this file: sigstore-python verifies the statement, and leaves that to others."""
-    refusal = Refusal(reason=Reason.CONTENT, file=name)
     if kind != PAYLOAD_TYPE:
+        refusal = Refusal(reason=Reason.CONTENT, file=name)
         raise VerificationError(f"{name}: signs {kind[:100]!a}, expected {PAYLOAD_TYPE}", refusal=refusal)
-    try:
+    with reading(Part.STATEMENT):
         statement = Statement.from_bytes(payload)
-    except DocumentError as error:
-        raise VerificationError(f"{name}: its statement: {error}", refusal=refusal) from error
-    digests = {"sha256": hashlib.sha256(data).hexdigest(), "sha512": hashlib.sha512(data).hexdigest()}
-    for subject in statement.subjects:
-        same = [algorithm for algorithm in digests if subject.digests.get(algorithm) == digests[algorithm]]
-        stated = [algorithm for algorithm in digests if algorithm in subject.digests]
-        if same and same == stated:
-            return statement.predicate_type
-    raise VerificationError(f"{name}: its statement is about other files, none with these bytes", refusal=refusal)
+    require_subject(statement, Content.of_bytes(data))
+    return statement.predicate_type
 
 
 def _json(data: bytes, what: str) -> object:

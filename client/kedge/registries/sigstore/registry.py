@@ -28,7 +28,7 @@ from datetime import datetime
 from typing import Any
 
 from kedge.documents import DocumentError, format_time
-from kedge.errors import InputError, extra_hint
+from kedge.errors import InputError, Reason, Refusal, VerificationError, extra_hint
 from kedge.registries import (
     ALGORITHMS,
     Finding,
@@ -99,6 +99,23 @@ class Sigstore:
 def log_id(log: Log) -> str:
     """The keyid of a log: its id in base64, as bundles write it."""
     return base64.b64encode(log.id).decode("ascii")
+
+
+def verify_by_log(keys: KeySet, keyid: str, message: bytes, signature: bytes, *, usage: str, at: datetime) -> None:
+    """Check what a log signed at ``at``. Its window must state a start, and includes its end, as authorities' do.
+
+    Raises:
+        VerificationError: as :meth:`KeySet.verify`; ``outside-validity`` also where no start is stated.
+        StoreError: as :meth:`KeySet.verify`.
+    """
+    key = keys.find(keyid, usage)
+    if key.valid_from is None:
+        refusal = Refusal(reason=Reason.OUTSIDE_VALIDITY, file=keys.target, found=keyid)
+        problem = f"{keys.target} states no start of its validity (validFor.start)"
+        raise VerificationError(f"{keys.registry}: key {keyid} is not trusted: {problem}", refusal=refusal)
+    if key.valid_until is not None:
+        key = replace(key, valid_until=key.valid_until + datetime.resolution)
+    keys.check(key, message, signature, at=at)
 
 
 def authority_id(authority: Authority) -> str:
@@ -214,6 +231,10 @@ def _forms(old: KeySet | None, new: KeySet) -> Iterator[Finding]:
             message=f"{media_type} is refused by sigstore-python up to 4.5, and by older clients of others",
             hint=f"write {MEDIA_TYPES[0]}",
         )
+    for key in new.keys:
+        if key.usages[0] in (LOG, CERTIFICATE_LOG) and key.valid_from is None:
+            problem = f"{key.id} states no start of its validity: verifiers refuse all that it signs"
+            yield _finding(new, key, "no-start", Severity.ERROR, problem, "state since when it signs (validFor.start)")
     known = {(key.id, key.usages) for key in old.keys} if old is not None else set()
     logs = [key for key in new.keys if LOG in key.usages]
     if len(logs) > 1 and any((key.id, key.usages) not in known for key in logs):

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from kedge.documents import Fields, load_json
+from kedge.errors import Reason
+from kedge.registries.sigstore.bundle import Part, refuse
+from kedge.registries.sigstore.content import Content
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _TYPES = ("https://in-toto.io/Statement/v0.1", "https://in-toto.io/Statement/v1")
@@ -22,7 +25,7 @@ SLSA = ("https://slsa.dev/provenance/v0.2", "https://slsa.dev/provenance/v1")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A file that a statement is about: its name and its digests, in hexadecimal digits by algorithm."""
+    """A file that a statement is about: its name, empty where none is stated, and its digests in hexadecimal digits."""
 
     name: str
     digests: dict[str, str]
@@ -94,7 +97,22 @@ def _subject(fields: Fields) -> Subject:
     found = {
         name: digests.text(name, pattern="[0-9a-f]{2,256}", expected="hexadecimal digits") for name in digests.names()
     }
-    return Subject(name=fields.text("name"), digests=found)
+    name = fields.text("name", empty=True) if "name" in fields else ""
+    return Subject(name=name, digests=found)
+
+
+def require_subject(statement: Statement, content: Content) -> None:
+    """Check that a statement is about the bytes in ``content``: every digest of one subject that can be checked.
+
+    Raises:
+        VerificationError: it is about other files (``content``).
+    """
+    for subject in statement.subjects:
+        stated = {name: value for name, value in subject.digests.items() if content.can_digest(name)}
+        if stated and all(content.digest(name).value.hex() == value for name, value in stated.items()):
+            return
+    named = ", ".join(subject.name or "a file without a name" for subject in statement.subjects[:3])[:300]
+    raise refuse(Part.SUBJECT, f"is {named}, none with the bytes of this file", reason=Reason.CONTENT, found=named)
 
 
 def _text(value: Any, *path: str | int) -> str | None:

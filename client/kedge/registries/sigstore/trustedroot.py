@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from kedge.documents import DocumentError, Fields, load_json
-from kedge.registries import ALGORITHMS, load_public_key
+from kedge.registries import ALGORITHMS, load_public_key, parser_errors
 from kedge.registries.sigstore.bundle import base64_bytes, without_nulls
 
 MEDIA_TYPES = (
@@ -95,7 +95,7 @@ def _log(fields: Fields) -> Log:
     if algorithm in ALGORITHMS:
         try:
             load_public_key(material, algorithm)
-        except ValueError as error:
+        except parser_errors() as error:
             public.fail("rawBytes", str(error))
     valid_from, valid_until = _window(public)
     return Log(
@@ -128,7 +128,7 @@ def _certificate(fields: Fields) -> bytes:
     data = base64_bytes(fields, "rawBytes")
     try:
         load_der_x509_certificate(data)
-    except ValueError as error:
+    except parser_errors() as error:
         raise DocumentError(fields.at("rawBytes"), "must be an X.509 certificate (DER)") from error
     return data
 

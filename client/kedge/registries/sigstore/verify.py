@@ -14,21 +14,19 @@ docs/decisions/0014-own-bundle-verifier.md.
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from kedge.errors import Reason, VerificationError
 from kedge.registries import Evidence, KeySet
-from kedge.registries.sigstore.bundle import Bundle, Envelope, MessageSignature, Part, reading, refuse
+from kedge.registries.sigstore.bundle import Bundle, Envelope, MessageSignature, Part, parsing, reading, refuse
 from kedge.registries.sigstore.certificate import CertificateJudge, Identity
+from kedge.registries.sigstore.content import Content, ManagedKey, require_signature
 from kedge.registries.sigstore.entry import check_body, check_log, check_timestamps
-from kedge.registries.sigstore.statement import PAYLOAD_TYPE, Statement
+from kedge.registries.sigstore.identity import Expected
+from kedge.registries.sigstore.statement import PAYLOAD_TYPE, Statement, require_subject
 from kedge.registries.sigstore.trustedroot import TrustedRoot
-
-if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +41,14 @@ class LogPlace:
 class Signed:
     """What a verified bundle rests on.
 
-    ``identity`` is whom the certificate names, or ``key`` the evidence of a key that the caller knew. ``times`` are the
-    moments of signing that a log or a time-stamper vouches for; all of them were checked.
+    ``identity`` is whom the certificate names, or ``key`` the evidence of a key that the caller knew, or ``managed``
+    the SHA-256 of the key that the user gave. ``times`` are the moments of signing that a log or a time-stamper vouches
+    for; all of them were checked.
     """
 
     identity: Identity | None
     key: Evidence | None
+    managed: str | None = None
     times: tuple[datetime, ...]
     place: LogPlace
     reference_time: datetime
@@ -65,6 +65,14 @@ class SignedStatement:
 
     statement: Statement
     signed: Signed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedFile:
+    """A file whose signature was verified; ``predicate_type`` is that of the statement about it, None without one."""
+
+    signed: Signed
+    predicate_type: str | None
 
 
 class BundleVerifier:
@@ -85,10 +93,13 @@ class BundleVerifier:
         """Leave a process as the keys, and load the rest anew: loaded certificates cannot leave it."""
         return BundleVerifier, (self._keys,)
 
-    def verify_statement(self, bundle: Bundle, *, signers: KeySet | None = None, usage: str = "") -> SignedStatement:
+    def verify_statement(
+        self, bundle: Bundle, *, signers: KeySet | None = None, usage: str = "", managed: ManagedKey | None = None
+    ) -> SignedStatement:
         """Verify a bundle that holds an in-toto statement.
 
-        ``signers`` are the keys that may sign with ``usage`` and without a certificate; None: there are none.
+        ``signers`` are the keys that may sign with ``usage`` and without a certificate; None: there are none. With a
+        ``managed`` key that key alone may sign.
 
         Raises:
             VerificationError: it is not to be trusted; the text names the part of the bundle.
@@ -104,42 +115,80 @@ class BundleVerifier:
         if bundle.certificate is not None and bundle.content.keyid:
             problem = f"a certificate names the signer, and the signature names the key {bundle.content.keyid[:100]!a}"
             raise refuse(Part.SIGNER, problem, reason=Reason.MALFORMED)
-        signed = self._verify(bundle, bundle.content.signed_bytes, None, signers, usage)
+        content = Content.of_bytes(bundle.content.signed_bytes)
+        signed = self._verify(bundle, content, managed, signers, usage)
         with reading(Part.STATEMENT):
             statement = Statement.from_bytes(bundle.content.payload)
         return SignedStatement(statement=statement, signed=signed)
 
-    def verify_file(self, bundle: Bundle, data: bytes) -> Signed:
-        """Verify a bundle that signs a file's bytes by a certificate.
+    def verify_file(self, bundle: Bundle, content: Content, *, managed: ManagedKey | None = None) -> SignedFile:
+        """Verify a bundle over a file: a signature of its bytes, or a statement with the file among its subjects.
 
         Raises:
             VerificationError: it is not to be trusted; the text names the part of the bundle.
             StoreError: something on this machine is missing that the check needs.
         """
         if not isinstance(bundle.content, MessageSignature):
-            raise refuse(Part.BUNDLE, "holds a statement, expected a signature over a file", reason=Reason.MALFORMED)
-        digest = hashlib.sha256(data).digest()
-        if bundle.content.digest is not None and bundle.content.digest != digest:
-            raise refuse(Part.DIGEST, "is not that of this file", reason=Reason.CONTENT, found=digest.hex())
-        return self._verify(bundle, data, digest, None, "")
+            found = self.verify_statement(bundle, managed=managed)
+            require_subject(found.statement, content)
+            return SignedFile(signed=found.signed, predicate_type=found.statement.predicate_type)
+        stated, algorithm = bundle.content.digest, bundle.content.algorithm
+        if stated is not None and stated != content.digest(algorithm).value:
+            raise refuse(Part.DIGEST, "is not that of this file", reason=Reason.CONTENT, found=stated.hex())
+        return SignedFile(signed=self._verify(bundle, content, managed, None, ""), predicate_type=None)
+
+    def verify_any(
+        self,
+        bundles: Sequence[Bundle],
+        content: Content,
+        expected: Expected,
+        *,
+        managed: ManagedKey | None = None,
+    ) -> SignedFile:
+        """Verify a file by the first of several bundles that is right and by whoever is expected.
+
+        Raises:
+            VerificationError: none is; the text is that of the last, and says how many there are.
+            StoreError: something on this machine is missing that the check needs.
+        """
+        refused: VerificationError | None = None
+        for bundle in bundles:
+            try:
+                found = self.verify_file(bundle, content, managed=managed)
+                if found.signed.identity is not None:
+                    expected.require(found.signed.identity)
+            except VerificationError as error:
+                refused = error
+            else:
+                return found
+        if refused is None:
+            raise refuse(Part.BUNDLE, "is missing", reason=Reason.NOT_FOUND)
+        if len(bundles) == 1:
+            raise refused
+        text = f"none of {len(bundles)} bundles is right and by whom is expected; the last: {refused.message}"
+        raise VerificationError(text, refusal=refused.refusal) from refused
 
     def _verify(
-        self, bundle: Bundle, message: bytes, digest: bytes | None, signers: KeySet | None, usage: str
+        self, bundle: Bundle, content: Content, managed: ManagedKey | None, signers: KeySet | None, usage: str
     ) -> Signed:
         times = self._times(bundle)
         identity, key = None, None
-        if bundle.certificate is not None:
+        if managed is not None:
+            signer = managed.require(bundle, content)
+        elif bundle.certificate is not None:
             certificate, identity = self._judge.judge(bundle.certificate, bundle.chain, times)
-            _require_signature(certificate, bundle.content.signature, message)
+            with parsing(Part.CERTIFICATE, "its key"):
+                require_signature(certificate.public_key(), bundle.content.signature, content, Part.CERTIFICATE)
             signer = bundle.certificate
         else:
-            key = _require_key(bundle, message, max(times), signers, usage)
+            key = _require_key(bundle, content.data or b"", max(times), signers, usage)
             signer = key.key.material
         check_log(bundle.entry, self._keys, max(times))
-        check_body(bundle, signer, digest)
+        check_body(bundle, signer, content)
         return Signed(
             identity=identity,
             key=key,
+            managed=managed.fingerprint if managed is not None else None,
             times=times,
             place=LogPlace(log=self._urls[bundle.entry.log_id], index=bundle.entry.index),
             reference_time=self._keys.reference_time,
@@ -153,21 +202,6 @@ class BundleVerifier:
         if not times:
             raise refuse(Part.LOG_TIME, "is missing: nobody signed a time of signing", reason=Reason.OUTSIDE_VALIDITY)
         return times
-
-
-def _require_signature(certificate: Certificate, signature: bytes, message: bytes) -> None:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicKey
-    from cryptography.hazmat.primitives.hashes import SHA256
-
-    key = certificate.public_key()
-    if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
-        raise refuse(Part.CERTIFICATE, "is not of an ECDSA P-256 key, which Fulcio's are", reason=Reason.MALFORMED)
-    try:
-        key.verify(signature, message, ECDSA(SHA256()))
-    except InvalidSignature:
-        problem = "was not made over this content by the key of the signing certificate"
-        raise refuse(Part.SIGNATURE, problem) from None
 
 
 def _require_key(bundle: Bundle, message: bytes, at: datetime, signers: KeySet | None, usage: str) -> Evidence:
