@@ -13,7 +13,7 @@ JOBS   ?= auto
 RELEASE := .release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test differential conformance conformance-sigstore oracle bench attacks soak smoke mutants fuzz scale millions lint format build peers anyday clean signers stores release lasting audit mix
+.PHONY: help demo test differential conformance conformance-sigstore oracle bench attacks soak smoke mutants fuzz bits scale millions lint format build peers anyday clean signers stores release lasting audit mix
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -81,6 +81,9 @@ mutants: $(VENV)/.developing ## take out each check of the client, and print whi
 # atheris is no dependency, for it has wheels for Linux only: .venv/bin/python -m pip install atheris
 fuzz: $(VENV)/.developing ## fuzz every parser of foreign bytes for SECONDS=120 in all (ARGS="http lockfile" for some)
 	$(BIN)/python tests/fuzz/run.py --seconds $(or $(SECONDS),120) $(ARGS)
+
+bits: $(VENV)/.developing ## change one bit in what libraries parse for us, 100,000 times (takes minutes; BITS=N for another number)
+	KEDGE_BITS=$(or $(BITS),100000) $(BIN)/python -m pytest -n 0 tests/fuzz/test_bits.py $(ARGS)
 
 lint: $(VENV)/.developing ## ruff, mypy and the import contracts
 	$(BIN)/ruff check

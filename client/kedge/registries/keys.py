@@ -292,7 +292,7 @@ def load_public_key(material: bytes, algorithm: str) -> PublicKeyTypes:
         key = load_der_public_key(material)
     except UnsupportedAlgorithm as error:
         raise _cannot_check(algorithm) from error
-    except ValueError as error:
+    except parser_errors() as error:
         raise ValueError(f"must be {scheme.expected}") from error
     if not scheme.fits(key):
         raise ValueError(f"must be {scheme.expected}, as its algorithm {algorithm} says")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey, MLDSA65PublicKey
@@ -27,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from securesystemslib.signer import Key, SSlibKey
 
 from kedge.documents import DocumentError
-from kedge.registries import ssh_fingerprint
+from kedge.registries import parser_errors, ssh_fingerprint
 
 KINDS = "Ed25519, ECDSA P-256, ML-DSA-44 or ML-DSA-65"
 _EXPECTED = f"a public key in PEM or as OpenSSH writes it, {KINDS}"
@@ -44,7 +43,7 @@ def parse_public_key(data: bytes) -> SSlibKey:
         raise DocumentError("", f"holds a private key, expected {_EXPECTED}")
     try:
         key = load_ssh_public_key(data) if data.startswith(_SSH_KINDS) else load_pem_public_key(data)
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except parser_errors() as error:
         raise DocumentError("", f"must be {_EXPECTED}") from error
     return from_crypto(key)
 
@@ -112,5 +111,5 @@ def _load(key: Key) -> PublicKeyTypes:
         if key.keytype == "ed25519":
             return Ed25519PublicKey.from_public_bytes(bytes.fromhex(public))
         return load_pem_public_key(public.encode())
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except parser_errors() as error:
         raise DocumentError("", f"the key {key.keyid} is not {_EXPECTED}") from error

@@ -27,6 +27,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from kedge.registries import parser_errors
 from kedge.registries.nuget import cms
 from kedge.registries.nuget.cms import DIGESTS, CmsError, Message, Signer, Unsupported
 
@@ -101,18 +102,20 @@ def _may_stamp(certificate: Any, x509: Any) -> bool:
     """RFC 3161 §2.3: the key is for time stamps, and the certificate says so."""
     try:
         usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
-    except (x509.ExtensionNotFound, ValueError):
+    except parser_errors():
         return False
     return bool(usage.critical) and list(usage.value) == [x509.ExtendedKeyUsageOID.TIME_STAMPING]
 
 
 def _is_issuer(issuer: Any, certificate: Any, x509: Any) -> bool:
-    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.exceptions import InvalidSignature
 
     try:
         constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints)
         certificate.verify_directly_issued_by(issuer)
-    except (x509.ExtensionNotFound, InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
+    except InvalidSignature:
+        return False
+    except parser_errors():
         return False
     return bool(constraints.value.ca)
 

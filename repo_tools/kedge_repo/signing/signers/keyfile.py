@@ -13,7 +13,6 @@ from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA65PrivateKey
@@ -29,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 from securesystemslib.signer import CryptoSigner, Signer
 
 from kedge.errors import InputError
+from kedge.registries import parser_errors
 from kedge_repo.signing.signers.secret import Passphrase
 from kedge_repo.workspace import KINDS, create_file, load_extra, read_file, remove_file
 
@@ -143,6 +143,6 @@ def _is_encrypted_openssh(data: bytes) -> bool:
 def _decrypt(path: Path, data: bytes, passphrase: bytes | None, load: Callable[..., object]) -> object:
     try:
         return load(data, passphrase)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except parser_errors() as error:
         problem = "cannot be read as a private key" if passphrase is None else "the passphrase is wrong"
         raise InputError(f"{path}: {problem}") from error
