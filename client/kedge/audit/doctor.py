@@ -128,9 +128,9 @@ def _configuration(machine: Machine) -> Iterator[Finding]:
         hint = f"anchors: {', '.join(names)}"
         yield Finding(rule="config/no-such-anchor", severity=Severity.ERROR, place=place, message=text, hint=hint)
     for name, nearest in unknown_variables(machine.environment).items():
-        hint = f"perhaps {nearest} is meant" if nearest is not None else None
+        perhaps = f"perhaps {nearest} is meant" if nearest is not None else None
         text = "is set, and is no variable that kedge reads"
-        yield Finding(rule="config/unknown-variable", severity=Severity.WARNING, place=name, message=text, hint=hint)
+        yield Finding(rule="config/unknown-variable", severity=Severity.WARNING, place=name, message=text, hint=perhaps)
     for name in PROXIES:
         value = machine.environment.get(name)
         if value:
