@@ -22,6 +22,37 @@ WIDTH = 98
 NOTE = "<!-- Written by generate.py from the code: change it there. -->"
 
 
+MEANING = {
+    "DONE": "what was asked for was done",
+    "COULD_NOT": "the network, a server or this machine's disk failed: try again, or fix the machine",
+    "USAGE": "an option is wrong, or a file that the user gave cannot be read",
+    "REFUSED": "what was served must not be trusted, or cannot be parsed",
+    "EXPIRED": "trust has expired, or is older than the policy allows",
+    "FAULTS": "a check found failures: packages, findings",
+    "MORE_SIGNATURES": "more signatures are needed",
+    "INTERRUPTED": "interrupted",
+}
+SITUATIONS = (
+    ("kedge VERB --no-such-option", "an option that does not exist, for every verb", 2),
+    ("kedge VERB --help", "help, for every verb", 0),
+    ("kedge refresh", "everything is up to date and stored", 0),
+    ("kedge refresh", "the repository cannot be reached; what is stored is valid", 1),
+    ("kedge refresh", "what is new cannot be stored", 1),
+    ("kedge refresh", "what is stored is there and cannot be read", 1),
+    ("kedge refresh", "what is served is not signed by the repository's keys", 3),
+    ("kedge refresh", "the repository's metadata has expired", 4),
+    ("kedge refresh --mirror FILE", "the file is no bundle", 3),
+    ("kedge bundle inspect FILE", "the file is no bundle", 3),
+    ("kedge keys show REGISTRY", "no trust anchor is configured for the registry", 2),
+    ("kedge status", "nothing is stored yet", 1),
+    ("kedge status", "what is stored has expired", 4),
+    ("kedge monitor", "the repository has no log", 3),
+    ("kedge monitor", "the repository cannot be reached", 1),
+    ("kedge doctor --offline", "there is nothing to mend", 0),
+)
+"""What some commands end with; tests/cli/test_exit_codes.py brings each of these about."""
+
+
 def main(arguments: list[str]) -> int:
     """Write the pages, or compare them."""
     os.environ["COLUMNS"] = "100"
@@ -59,7 +90,9 @@ def errors_page() -> str:
     from kedge import errors
 
     tree = inspect.getdoc(errors) or ""
-    codes = [f"| {code.value} | {code.name.lower().replace('_', ' ')} |" for code in errors.ExitCode]
+    codes = [
+        f"| {code.value} | {code.name.lower().replace('_', ' ')} | {MEANING[code.name]} |" for code in errors.ExitCode
+    ]
     reasons = [f"| `{reason.value}` | {', '.join(_places(reason.name)) or 'nobody yet'} |" for reason in errors.Reason]
     return (
         "\n\n".join(
@@ -67,8 +100,10 @@ def errors_page() -> str:
                 "# Errors and exit codes",
                 NOTE,
                 tree.replace("::\n\n", "```text\n").replace("\n\nInvariants:", "\n```\n\nInvariants:"),
-                "## Exit codes\n\n| code | name |\n|---|---|\n" + "\n".join(codes),
+                "## Exit codes\n\n| code | name | means |\n|---|---|---|\n" + "\n".join(codes),
                 "Where several hold, the order is 3, 4, 5, 1.",
+                "## Exit codes by situation\n\n| command | situation | exit |\n|---|---|---|\n"
+                + "\n".join(f"| `{command}` | {situation} | {code} |" for command, situation, code in SITUATIONS),
                 "## Reasons of a refusal\n\nThe values of `reason` in `--json` answers and evidence, and the modules "
                 "that give them.\n\n| reason | given by |\n|---|---|\n" + "\n".join(reasons),
             ]
