@@ -103,6 +103,7 @@ def load_json(data: bytes) -> Any:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DocumentError("", f"is not UTF-8 (byte {error.start})") from error
+    _limit_memory(text)
     _limit_depth(text)
     try:
         value = json.loads(
@@ -371,7 +372,10 @@ def _bounded_int(text: str) -> int:
 
 
 _NO_BRACKETS = re.compile(r"[^\[\]{}]+")
-_STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
+_BETWEEN_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[^\[\]{}"]++', re.DOTALL)
+_SMALL = 4 << 20
+_FREE_BYTES = 128 << 20
+_TIMES = 7
 
 
 def _limit_depth(text: str) -> None:
@@ -388,10 +392,22 @@ def _limit_depth(text: str) -> None:
 
 
 def _brackets(text: str) -> str:
-    """The brackets of a JSON text that stand outside of its strings, in order."""
-    if "\\" not in text:  # then every quote begins or ends a string
+    """The brackets of a JSON text that are outside of its strings, in order."""
+    if len(text) < _SMALL and "\\" not in text:  # then every quote begins or ends a string
         return _NO_BRACKETS.sub("", "".join(text.split('"')[::2]))
-    return "".join(token[0] for token in _STRUCTURE.finditer(text) if token[0] in "[]{}")
+    return _BETWEEN_BRACKETS.sub("", text)
+
+
+def _limit_memory(text: str) -> None:
+    """Refuse a text whose values take many times its own size: tiny ones without end, which no document needs."""
+    if len(text) < _SMALL:
+        return
+    tables, strings = text.count("[") + text.count("{"), text.count('"') // 2
+    keys = min(strings, text.count(",") + tables)
+    bytes_needed = 232 * tables + 64 * strings + 110 * keys + 8 * text.count(",")
+    if bytes_needed > _TIMES * len(text) + _FREE_BYTES:
+        problem = f"holds {tables + strings} values in {len(text)} characters, which takes {bytes_needed >> 20} MiB"
+        raise DocumentError("", problem)
 
 
 def _refuse_surrogates(value: Any) -> None:

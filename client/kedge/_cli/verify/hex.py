@@ -21,7 +21,7 @@ from kedge.registries import Checked, Checklist, Memory, Served, find_registry
 from kedge.registries.hex import GOOD, JOBS, NAME, Locked, Policy, Settings, read_lock, verify_packages
 from kedge.tuf import Trust
 
-MAX_LOCK_BYTES = 64 << 20
+MAX_LOCK_BYTES = 8 << 20
 HEXPM = "https://repo.hex.pm"
 REMARK = (
     "Checked: that the repository's key signed each package's list of releases, that it hides nothing which this "

@@ -20,7 +20,8 @@ from kedge.tuf import Area, Fetch
 
 MAX_LISTING_BYTES = 64 << 20
 MAX_PROVENANCE_BYTES = 4 << 20
-_LINK = re.compile(r"<a\s[^>]*?href\s*=\s*[\"']([^\"']+)[\"'][^>]*>", re.IGNORECASE)
+_ANCHOR = re.compile(r"<a\s([^<>]*+)>", re.IGNORECASE)
+_HREF = re.compile(r"(?<![^\s\"'])href\s*+=\s*+[\"']([^\"']++)[\"']", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,8 @@ def read_listing(data: bytes) -> tuple[IndexFile, ...]:
         listed = entries if isinstance(entries, list) else []
         return tuple(_from_json(entry) for entry in listed if isinstance(entry, dict))
     text = data.decode("utf-8", errors="replace")
-    return tuple(_from_link(unescape(match[1])) for match in _LINK.finditer(text))
+    links = (_HREF.search(tag[1]) for tag in _ANCHOR.finditer(text))
+    return tuple(_from_link(unescape(link[1])) for link in links if link is not None)
 
 
 class Index:
