@@ -69,7 +69,7 @@ class Installer:
         return [*program, *arguments[1:]]
 
 
-_NPM = ("--ignore-scripts", "--no-audit", "--no-fund", "--cache", "../cache")
+_NPM = ("--ignore-scripts", "--no-audit", "--no-fund", "--cache", "../cache", "--fetch-retries=0")
 INSTALLERS = {
     "npm": Installer(
         lockfile="package-lock.json",

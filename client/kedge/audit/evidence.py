@@ -57,6 +57,7 @@ from kedge.registries.npm import (
     check_name,
     check_version,
     judge_package,
+    judge_unsigned,
     parse_sri,
 )
 from kedge.registries.sigstore import BundleVerifier, Expectations, NpmRule, Sigstore
@@ -372,9 +373,14 @@ class Exhibit:
     issuers: tuple[str, ...]
 
     def judge(self, keys: Mapping[str, KeySet | NoKeys], policy: Policy, attestor: Attestor | None = None) -> Verdict:
-        """Judge it by these keys. What was not served cannot be judged, and stays the fault that it was."""
+        """Judge it by these keys. What was not served cannot be judged: it is a failure, whatever was recorded."""
         recorded = self.verdict
+        if recorded.package.skip is not None:
+            return judge_unsigned(recorded.package, policy)
         if recorded.served is None:
+            if recorded.outcome in FAULTLESS or recorded.outcome is Outcome.SKIPPED:
+                detail = f"the file holds nothing that a registry served, and calls it {recorded.outcome.value}"
+                return Verdict(package=recorded.package, outcome=Outcome.NOT_FOUND, detail=detail)
             return recorded
         found: list[KeySet] = []
         for issuer in self.issuers:

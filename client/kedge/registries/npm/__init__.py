@@ -28,6 +28,7 @@ __all__, __getattr__, __dir__ = door(
             "SIGNATURES",
             "Verdict",
             "judge_package",
+            "judge_unsigned",
             "verify_signature",
         ],
         "keyring": ["Issued", "KeyRing", "NoKeys"],

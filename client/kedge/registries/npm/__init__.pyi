@@ -26,6 +26,7 @@ from kedge.registries.npm.judge import Policy as Policy
 from kedge.registries.npm.judge import RetiredKeys as RetiredKeys
 from kedge.registries.npm.judge import Verdict as Verdict
 from kedge.registries.npm.judge import judge_package as judge_package
+from kedge.registries.npm.judge import judge_unsigned as judge_unsigned
 from kedge.registries.npm.judge import verify_signature as verify_signature
 from kedge.registries.npm.keyring import Issued as Issued
 from kedge.registries.npm.keyring import KeyRing as KeyRing
