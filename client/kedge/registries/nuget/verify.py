@@ -28,9 +28,9 @@ from xml.etree import ElementTree as ET
 
 from kedge.documents import format_time
 from kedge.errors import InputError, Reason, VerificationError
-from kedge.registries import Checked, KeySet, KeyStatus
+from kedge.registries import Checked, KeySet, KeyStatus, parser_errors
 from kedge.registries.nuget.archive import ArchiveError, UnsignedError, read_archive
-from kedge.registries.nuget.cms import CmsError, Unsupported
+from kedge.registries.nuget.cms import CmsError, Unsupported, load_certificate
 from kedge.registries.nuget.registry import AUTHOR, REPOSITORY, TIMESTAMP, Feed
 from kedge.registries.nuget.signature import (
     Kind,
@@ -59,6 +59,7 @@ class Outcome(StrEnum):
 
 
 GOOD = frozenset({Outcome.VERIFIED, Outcome.VERIFIED_TIME_UNVERIFIED})
+MAX_SUBJECT = 200
 
 _REASONS = {Reason.REVOKED_KEY: Outcome.REVOKED_KEY, Reason.UNKNOWN_KEY: Outcome.UNKNOWN_KEY}
 _USAGES = {Kind.AUTHOR: AUTHOR, Kind.REPOSITORY: REPOSITORY}
@@ -87,9 +88,11 @@ def _judge(signature: Signature, keys: KeySet, feed: Feed) -> Result:
         key = keys.find(signature.fingerprint, _USAGES[signature.kind])
     except VerificationError as error:
         outcome = _REASONS.get(error.refusal.reason, Outcome.UNKNOWN_KEY)
-        return Result(outcome=outcome, detail=f"{_who(signature)}: {error.message}", signature=signature)
+        detail = f"{_who(signature)}: {error.message}; its certificate calls itself {_subject(signature)}"
+        return Result(outcome=outcome, detail=detail, signature=signature)
     if key.status is KeyStatus.REVOKED:
-        detail = f"{_who(signature)}: its certificate {signature.fingerprint} was revoked"
+        named = f"{signature.fingerprint}, which calls itself {_subject(signature)},"
+        detail = f"{_who(signature)}: its certificate {named} was revoked"
         return Result(outcome=Outcome.REVOKED_KEY, detail=detail, signature=signature)
     if signature.service_index is not None:
         wrong = feed.check_service_index(signature.service_index)
@@ -134,12 +137,26 @@ def _who(signature: Signature) -> str:
     return "the repository's counter-signature" if signature.is_counter else "the repository's signature"
 
 
+def _subject(signature: Signature) -> str:
+    """The name in a signature's certificate, on one line: what its maker wrote, so nothing is decided by it."""
+    try:
+        name = load_certificate(signature.certificate, what="the certificate").subject.rfc4514_string()
+    except CmsError:
+        return "by a name that cannot be read"
+    except parser_errors():
+        return "by a name that cannot be read"
+    shown = name[:MAX_SUBJECT] + ("..." if len(name) > MAX_SUBJECT else "")
+    return (shown if shown.isprintable() else ascii(shown)) or "by no name"
+
+
 def _beside(result: Result) -> str:
     who = _who(result.signature) if result.signature is not None else "a signature"
     return f"beside it, {who}: {result.outcome.value}"
 
 
 MAX_MANIFEST_BYTES = 1 << 20
+_UTF16 = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"<\0?\0", "utf-16-le"), (b"\0<\0?", "utf-16-be"))
+"""How UTF-16 begins, with a byte order mark or with an XML declaration (XML 1.0, appendix F)."""
 
 
 def find_packages(paths: Iterable[Path]) -> tuple[Path, ...]:
@@ -241,13 +258,28 @@ def _identity(file: BinaryIO) -> tuple[str, str]:
         raise
     except UNREADABLE as error:
         raise ManifestError("the package's manifest cannot be read") from error
-    if len(data) > MAX_MANIFEST_BYTES or any(sign in data for sign in (b"<!DOCTYPE", b"<!ENTITY", b"\0")):
-        raise ManifestError("the package's manifest is too long, is not UTF-8, or defines entities")
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise ManifestError(f"the package's manifest is longer than {MAX_MANIFEST_BYTES} bytes")
+    plain, encoding = _without_utf16(data)
+    if any(sign in plain for sign in (b"<!DOCTYPE", b"<!ENTITY", b"\0")):
+        raise ManifestError("the package's manifest is neither UTF-8 nor UTF-16, or defines entities")
     try:
-        metadata = _child(ET.fromstring(data), "metadata")  # noqa: S314 no entities, and at most a megabyte
+        parser = ET.XMLParser(encoding=encoding)  # noqa: S314 no entities, and at most a megabyte
+        metadata = _child(ET.fromstring(plain, parser), "metadata")  # noqa: S314 as above
         return _text(metadata, "id"), _text(metadata, "version")
     except (ET.ParseError, LookupError, ValueError) as error:
         raise ManifestError("the package's manifest does not state id and version") from error
+
+
+def _without_utf16(data: bytes) -> tuple[bytes, str | None]:
+    """A manifest in UTF-8 if it is in UTF-16, and the encoding that then counts, whatever its declaration says."""
+    encoding = next((encoding for mark, encoding in _UTF16 if data.startswith(mark)), None)
+    if encoding is None:
+        return data, None
+    try:
+        return data.decode(encoding).removeprefix("\ufeff").encode(), "utf-8"
+    except UnicodeError as error:
+        raise ManifestError("the package's manifest begins as UTF-16 and is none") from error
 
 
 def _child(element: Any, name: str) -> Any:

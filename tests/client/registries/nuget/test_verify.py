@@ -130,7 +130,16 @@ def test_an_authors_certificate_counts_for_authors_and_in_no_other_place(author:
 
 
 def test_a_certificate_that_is_not_listed_is_unknown(author: Party, repository: Party) -> None:
-    assert run(sign_package(PACKAGE, author, repository), keys_of()).outcome is Outcome.UNKNOWN_KEY
+    result = run(sign_package(PACKAGE, author, repository), keys_of())
+    assert result.outcome is Outcome.UNKNOWN_KEY
+    assert result.detail.endswith("; its certificate calls itself CN=repository")
+
+
+def test_the_name_in_an_unknown_certificate_is_shown_on_one_line_and_not_at_any_length() -> None:
+    strange = new_party("one\nline \x1b[31m" + 40 * "x")
+    detail = run(sign_package(PACKAGE, None, strange), keys_of()).detail
+    assert detail.isprintable()
+    assert "calls itself 'CN=one\\nline \\x1b[31mxxx" in detail
 
 
 def test_a_revoked_certificate_verifies_nothing(author: Party, repository: Party) -> None:
@@ -383,7 +392,9 @@ def test_another_key_cannot_take_an_authors_countersigned_signature_over(author:
         b"<package><metadata><id>a</id></metadata></package>",
         b"<package><metadata><id>../x</id><version>1</version></metadata></package>",
         b"<!DOCTYPE x [<!ENTITY a 'b'>]><package><metadata><id>a</id><version>1</version></metadata></package>",
-        "<package><metadata><id>a</id><version>1</version></metadata></package>".encode("utf-16"),
+        "<package><metadata><id>a</id><version>1</version></metadata></package>".encode("utf-16")[:-1],
+        "<package><metadata><id>a</id><version>1</version></metadata></package>".encode("utf-32"),
+        "<!DOCTYPE x><package><metadata><id>a</id><version>1</version></metadata></package>".encode("utf-16"),
         b"x" * ((1 << 20) + 1),
         b"not xml",
     ],
@@ -395,6 +406,27 @@ def test_a_manifest_that_cannot_be_read_is_malformed(repository: Party, manifest
         if manifest is not None:
             archive.writestr("a.nuspec", manifest)
     assert run(sign_package(out.getvalue(), None, repository), keys_of(repository)).outcome is Outcome.MALFORMED
+
+
+UTF16 = '<?xml version="1.0" encoding="utf-16"?>'
+UTF8 = '<?xml version="1.0" encoding="utf-8"?>'
+MARKED = [(name, f"\ufeff{text}") for name in ("utf-16-le", "utf-16-be") for text in (UTF16, UTF8, "")]
+UNMARKED = [("utf-16-le", UTF16), ("utf-16-be", UTF16), ("utf-8", UTF8), ("utf-8", "")]
+
+
+@pytest.mark.parametrize(("encoding", "begin"), [*MARKED, *UNMARKED, ("utf-8", f"\ufeff{UTF8}")])
+def test_a_manifest_is_read_in_utf8_and_utf16_with_and_without_a_byte_order_mark(
+    repository: Party, encoding: str, begin: str
+) -> None:
+    metadata = "<metadata><id>Ahre.Core</id><version>1.2.0</version></metadata>"
+    text = f"{begin}<package><!-- Müller & Søn -->{metadata}</package>"
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("Ahre.Core.nuspec", text.encode(encoding))
+    package = io.BytesIO(sign_package(out.getvalue(), None, repository))
+    identity, result = judge_file(package, *keys_of(repository), name="ahre.core.1.2.0.nupkg")
+    assert (identity, result.outcome) == ("Ahre.Core 1.2.0", Outcome.VERIFIED)
+    assert judge_file(package, *keys_of(repository), name="other.1.2.0.nupkg")[1].outcome is Outcome.WRONG_NAME
 
 
 @settings(max_examples=200)
