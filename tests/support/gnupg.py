@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 __all__ = ["GnuPG", "Listed", "gnupg", "need_gnupg"]
@@ -26,9 +27,10 @@ MADE = "20260101T000000"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """What gpg itself says of a key: its fingerprint and its subkeys', and its times."""
+    """What gpg itself says of a key: its fingerprint and its subkeys', which of them sign, and its times."""
 
     fingerprints: list[str]
+    signers: list[str]
     created: datetime
     expires: datetime | None
 
@@ -40,17 +42,19 @@ class GnuPG:
     home: Path
     keys: dict[str, str] = field(default_factory=dict)
 
-    def key(self, name: str, *, algorithm: str = "ed25519", expires: str = "0", at: str | None = None) -> str:
+    def key(
+        self, name: str, *, algorithm: str = "ed25519", usage: str = "sign", expires: str = "0", at: str | None = None
+    ) -> str:
         """The fingerprint of the key of that name, which is made when it is asked for first."""
         if name not in self.keys:
             uid = f"{name} <{name}@example.invalid>"
-            status = self._run("--status-fd", "1", "--quick-generate-key", uid, algorithm, "sign", expires, at=at)
+            status = self._run("--status-fd", "1", "--quick-generate-key", uid, algorithm, usage, expires, at=at)
             self.keys[name] = next(line.split()[3] for line in status.decode().splitlines() if " KEY_CREATED " in line)
         return self.keys[name]
 
-    def subkey(self, name: str) -> str:
-        """Add a signing subkey to a key, and give its fingerprint."""
-        self._run("--quick-add-key", self.key(name), "ed25519", "sign", "0")
+    def subkey(self, name: str, *, algorithm: str = "ed25519", usage: str = "sign") -> str:
+        """Add a subkey to a key, one that signs unless another usage is named, and give its fingerprint."""
+        self._run("--quick-add-key", self.key(name), algorithm, usage, "0")
         return self.listed(name).fingerprints[-1]
 
     def listed(self, name: str) -> Listed:
@@ -60,6 +64,11 @@ class GnuPG:
         primary = next(each for each in fields if each[0] == "pub")
         return Listed(
             fingerprints=[each[9] for each in fields if each[0] == "fpr"],
+            signers=[
+                following[9]
+                for each, following in pairwise(fields)
+                if each[0] in ("pub", "sub") and "s" in each[11] and following[0] == "fpr"
+            ],
             created=datetime.fromtimestamp(int(primary[5]), UTC),
             expires=datetime.fromtimestamp(int(primary[6]), UTC) if primary[6] else None,
         )
@@ -68,6 +77,11 @@ class GnuPG:
         """Let the owner of a key revoke it."""
         certificate = (self.home / "openpgp-revocs.d" / f"{self.key(name)}.rev").read_bytes()
         self._run("--import", given=certificate.replace(b"\n:-----BEGIN", b"\n-----BEGIN"))
+
+    def revoke_subkey(self, name: str, number: int) -> None:
+        """Let the owner of a key revoke one of its subkeys, the first being 1."""
+        words = f"key {number}\nrevkey\ny\n0\n\ny\nsave\n"
+        self._run("--command-fd", "0", "--no-batch", "--edit-key", self.key(name), given=words.encode())
 
     def public(self, *names: str, armored: bool = False) -> bytes:
         """The certificates of keys, one after the other."""

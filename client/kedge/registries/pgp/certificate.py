@@ -25,20 +25,27 @@ _MEASURED = {"RSA", "ELGAMAL", "DSA"}
 _CERTIFICATIONS, _DIRECT, _REVOCATION = frozenset({0x10, 0x11, 0x12, 0x13}), 0x1F, 0x20
 # RFC 9580 §9.5: these can be, or soon can be, made to collide.
 WEAK_DIGESTS = {1: "MD5", 2: "SHA-1", 3: "RIPEMD-160"}
-_CREATED, _KEY_EXPIRES, _ISSUER, _ISSUER_FINGERPRINT = 2, 9, 16, 33
+_CREATED, _KEY_EXPIRES, _ISSUER, _KEY_FLAGS, _ISSUER_FINGERPRINT = 2, 9, 16, 27, 33
+_ON_PRIMARY = (_CERTIFICATIONS, frozenset({_DIRECT}))
+_BINDING, _SUBKEY_REVOCATION = 0x18, 0x28
+_MAY_SIGN = 0x02
+_ENCRYPT_ONLY = frozenset({2, 16, 18, 25, 26})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
     """One certificate. ``material`` is its packets as they stood; fingerprints are upper-case hexadecimal digits.
 
-    ``bits`` is the size of the primary key's modulus, None where its algorithm has none. ``expires`` is when the
-    primary key ends by its newest self-signature. ``weak_binding`` names the digest (SHA-1, MD5) of the self-signatures
-    where none of them was made over a stronger one: apt of Debian 13 (Sequoia) refuses SHA-1 from 2026-02-01 on.
+    ``signers`` are those of the primary key and the subkeys that may sign content (RFC 9580 §5.2.3.29) and do not carry
+    their own revocation. ``bits`` is the size of the primary key's modulus, None where its algorithm has none.
+    ``expires`` is when the primary key ends by its newest self-signature. ``weak_binding`` names the digest (SHA-1,
+    MD5) of the self-signatures where none of them was made over a stronger one: apt of Debian 13 (Sequoia) refuses
+    SHA-1 from 2026-02-01 on.
     """
 
     fingerprint: str
     subkeys: tuple[str, ...]
+    signers: tuple[str, ...]
     user_ids: tuple[str, ...]
     algorithm: str
     bits: int | None
@@ -119,6 +126,7 @@ def _read(group: Sequence[Packet]) -> Certificate:
     return Certificate(
         fingerprint=fingerprint,
         subkeys=tuple(_fingerprint(packet.body) for packet in group if packet.tag == SUBKEY),
+        signers=tuple(_signers(group, fingerprint)),
         user_ids=tuple(packet.body.decode("utf-8", "replace") for packet in group if packet.tag == USER_ID),
         algorithm=algorithm,
         bits=int.from_bytes(primary[6:8]) if algorithm in _MEASURED and primary[0] == 4 else None,
@@ -128,6 +136,30 @@ def _read(group: Sequence[Packet]) -> Certificate:
         weak_binding=_weak_binding(own),
         material=b"".join(packet.raw for packet in group),
     )
+
+
+def _signers(group: Sequence[Packet], primary: str) -> Iterator[str]:
+    """The keys of a certificate that may sign, the primary first: what is stated of each key stands after it."""
+    starts = [index for index, packet in enumerate(group) if packet.tag in (PRIMARY, SUBKEY)]
+    for start, end in zip(starts, [*starts[1:], len(group)], strict=True):
+        stated = (_read_statement(packet.body) for packet in group[start:end] if packet.tag == SIGNATURE)
+        own = [each for each in stated if each is not None and _is_own(each, primary)]
+        is_primary = group[start].tag == PRIMARY
+        body = group[start].body
+        if is_primary:
+            flags = next((found for kinds in _ON_PRIMARY if (found := _flags(own, kinds)) is not None), None)
+        else:
+            flags = _flags(own, frozenset({_BINDING}))
+        gone = any(each.kind in (_REVOCATION, _SUBKEY_REVOCATION) for each in own)
+        may_sign = bool(flags & _MAY_SIGN) if flags is not None else True
+        if may_sign and not gone and len(body) > 5 and body[5] not in _ENCRYPT_ONLY:
+            yield _fingerprint(body)
+
+
+def _flags(own: Sequence[_Statement], kinds: frozenset[int]) -> int | None:
+    """The key flags of the newest statement of these kinds; None where it has none, or there is no such statement."""
+    newest = max((each for each in own if each.kind in kinds), key=lambda each: each.created, default=None)
+    return newest.flags if newest is not None else None
 
 
 def _weak_binding(own: Sequence[_Statement]) -> str | None:
@@ -153,6 +185,7 @@ class _Statement:
     digest: int
     created: int
     key_lifetime_s: int | None
+    flags: int | None
     issuers: tuple[str, ...]
 
 
@@ -162,7 +195,7 @@ def _is_own(statement: _Statement, fingerprint: str) -> bool:
 
 def _expiry(created: datetime, own: Sequence[_Statement]) -> datetime | None:
     # As GnuPG does: the newest statement on a user id counts, then the newest on the key itself.
-    for kinds in (_CERTIFICATIONS, {_DIRECT}):
+    for kinds in _ON_PRIMARY:
         stating = [each for each in own if each.kind in kinds]
         if stating and (lifetime_s := max(stating, key=lambda each: each.created).key_lifetime_s):
             return created + timedelta(seconds=lifetime_s)
@@ -195,7 +228,10 @@ def _read_statement(body: bytes) -> _Statement | None:
         for kind, content in (*hashed, *unhashed)
         if kind in (_ISSUER, _ISSUER_FINGERPRINT) and len(content) >= 8
     ]
-    return _Statement(kind=body[1], digest=body[3], created=created, key_lifetime_s=lifetime_s, issuers=tuple(issuers))
+    flags = next((content[0] for kind, content in hashed if kind == _KEY_FLAGS and content), None)
+    return _Statement(
+        kind=body[1], digest=body[3], created=created, key_lifetime_s=lifetime_s, flags=flags, issuers=tuple(issuers)
+    )
 
 
 def _subpackets(area: bytes) -> list[tuple[int, bytes]]:

@@ -140,7 +140,11 @@ class GradleKeyring:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustedKeys:
-    """The element ``trusted-keys`` of ``gradle/verification-metadata.xml``: whole fingerprints, and for which group."""
+    """The element ``trusted-keys`` of ``gradle/verification-metadata.xml``: whole fingerprints, and for which group.
+
+    Gradle compares the fingerprint of the very key that made a signature, so each key that may sign is named: the
+    primary, a subkey, or both. A primary that only certifies is not: no artifact would be trusted by it.
+    """
 
     summary: str = "the trusted-keys of gradle/verification-metadata.xml (--set group=GROUP)"
     default_registry: str | None = None
@@ -159,21 +163,28 @@ class TrustedKeys:
         return replace(self, group=take_settings(given, self.settings).get("group"))
 
     def export(self, sources: Sequence[Source], *, with_retired: bool) -> Exported:
-        """Name the keys by their fingerprints.
+        """Name the keys that sign by their fingerprints.
 
         Raises:
             VerificationError: no key is left to export (``no-keys``).
-            InputError: a registry's keys are no OpenPGP keys, or two registries contradict each other.
+            InputError: a registry's keys are no OpenPGP keys, none may sign, or two registries contradict each other.
         """
         chosen = choose(sources, with_retired=with_retired)
         group = f" group={quoteattr(self.group)}" if self.group is not None else ""
-        entries = [f'   <trusted-key id="{certificate.fingerprint}"{group}/>' for certificate in chosen.certificates]
+        signers = {certificate.fingerprint: certificate.signers for certificate in chosen.certificates}
+        entries = [f'   <trusted-key id="{each}"{group}/>' for named in signers.values() for each in named]
+        silent = [
+            f"{primary} is left out: none of its keys may sign" for primary, named in signers.items() if not named
+        ]
+        if not entries:
+            names = ", ".join(source.keys.registry for source in sources)
+            raise InputError(f"{names}: no key of {', '.join(signers)} may sign, so that Gradle could trust none")
         wide = "these keys are trusted for every artifact; --set group=GROUP narrows it"
         return Exported(
             content="\n".join(["<trusted-keys>", *entries, "</trusted-keys>", ""]).encode(),
             keys=chosen.keys,
             left_out=chosen.left_out,
-            notes=chosen.notes if self.group is not None else (*chosen.notes, wide),
+            notes=(*chosen.notes, *silent, *(() if self.group is not None else (wide,))),
         )
 
 

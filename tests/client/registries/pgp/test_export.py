@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -12,7 +13,8 @@ from kedge.errors import InputError, VerificationError
 from kedge.registries.apt.registry import APT
 from kedge.registries.export import Exported, Source
 from kedge.registries.pgp.certificate import read_keyring
-from kedge.registries.pgp.export import keyring
+from kedge.registries.pgp.export import keyring, trusted_keys
+from kedge.registries.pgp.registry import Gradle
 from kedge.tuf.trust import Target
 from support.gnupg import GnuPG, gnupg, need_gnupg
 
@@ -69,3 +71,52 @@ def test_two_registries_that_name_other_certificates_of_one_key_are_not_merged(g
     ]
     with pytest.raises(InputError, match="apt/one and apt/two name different certificates"):
         keyring.export(sources, with_retired=True)
+
+
+SIGN, ENCRYPT, AUTHENTICATE = ("ed25519", "sign"), ("cv25519", "encr"), ("ed25519", "auth")
+SUBKEYS = ((), (SIGN,), (ENCRYPT,), (ENCRYPT, SIGN), (SIGN, SIGN, AUTHENTICATE))
+
+
+def trusted(data: bytes, *revoked: str) -> Exported:
+    custom = {"kedge": {"v": 1, "revoked": list(revoked)}}
+    keys = Gradle().parse(data, registry="gradle/example", custom=custom, now=NOW)
+    return trusted_keys.export([Source(keys=keys, fetch=fetch)], with_retired=True)
+
+
+def named(exported: Exported) -> list[str]:
+    return re.findall(r'<trusted-key id="([0-9A-F]{40})"/>', exported.content.decode())
+
+
+@pytest.mark.parametrize("usage", ["cert", "sign"])
+@pytest.mark.parametrize("subkeys", SUBKEYS, ids=lambda kinds: "-".join(kind for _, kind in kinds) or "none")
+def test_gradle_is_told_of_the_very_keys_that_gpg_signs_with(
+    gpg: GnuPG, usage: str, subkeys: tuple[tuple[str, str], ...]
+) -> None:
+    name = f"{usage}-" + "-".join(kind for _, kind in subkeys)
+    primary = gpg.key(name, usage=usage)
+    for algorithm, kind in subkeys:
+        gpg.subkey(name, algorithm=algorithm, usage=kind)
+    signers = gpg.listed(name).signers
+    assert (primary in signers, len(signers)) == (usage == "sign", (usage == "sign") + subkeys.count(SIGN))
+    if signers:
+        assert named(trusted(gpg.public(name))) == signers
+    else:
+        with pytest.raises(InputError, match=rf"gradle/example: no key of {primary} may sign"):
+            trusted(gpg.public(name))
+
+
+def test_a_signing_subkey_that_was_revoked_is_not_named_to_gradle(gpg: GnuPG) -> None:
+    primary = gpg.key("rotated", usage="cert")
+    old, new = gpg.subkey("rotated"), gpg.subkey("rotated")
+    assert named(trusted(gpg.public("rotated"), old)) == [new]
+    with pytest.raises(InputError, match=f"no key of {primary} may sign"):
+        trusted(gpg.public("rotated"), old, new)
+    gpg.revoke_subkey("rotated", 1)
+    assert named(trusted(gpg.public("rotated"))) == [new]
+
+
+def test_of_several_certificates_the_one_that_signs_nothing_is_left_out_and_said(gpg: GnuPG) -> None:
+    silent = gpg.key("silent", usage="cert")
+    result = trusted(gpg.public("ours", "silent"))
+    assert named(result) == gpg.listed("ours").signers
+    assert f"{silent} is left out: none of its keys may sign" in result.notes
