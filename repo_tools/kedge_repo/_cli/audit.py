@@ -116,9 +116,9 @@ def _row(role: RoleForecast) -> tuple[str, ...]:
 def _basis(role: RoleForecast) -> str:
     if role.online:
         return "a machine signs it, by the policy"
-    if role.basis is Basis.POLICY:
-        return "assumed from the policy, nothing is measured yet"
     events = "1 event" if role.samples == 1 else f"{role.samples} events"
+    if role.basis is Basis.POLICY:
+        return f"by the policy, {events} took less" if role.samples else "by the policy, nothing is measured yet"
     return f"measured on {events}" + (" of other roles" if role.basis is Basis.REPOSITORY else "")
 
 

@@ -3,7 +3,8 @@
 How long signing takes is measured: from opening an event to merging it, over the events of this repository that signed
 the role (:mod:`kedge_repo.events.event`). The slowest of them counts, and of ten or more the one that nine in ten were
 not slower than; where the role was never signed in a recorded event, those of all roles count, and before there is any
-record the signing period of the policy stands in, and is said to. Snapshot and timestamp are signed by a machine: for
+record the signing period of the policy stands in, and is said to. It is also the least that is allowed: quick events
+never bring the safe day nearer to the expiry than the policy does. Snapshot and timestamp are signed by a machine: for
 them the policy's period is what must be left.
 
 A forecast for other programs: ``kedge.forecast/1``, an iCalendar file (RFC 5545), Prometheus metrics.
@@ -116,6 +117,8 @@ def _role(
     period = role.signing if role is not None else timedelta(0)
     online = name in ONLINE
     takes, basis, samples = (period, Basis.POLICY, 0) if online else _measured(name, period, signings)
+    if takes < period:  # one quick event is no promise that the next is
+        takes, basis = period, Basis.POLICY
     events = tuple(event for event, roles in open_events.items() if name in roles)
     last_safe = expires - takes
     return RoleForecast(

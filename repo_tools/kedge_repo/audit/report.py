@@ -270,7 +270,8 @@ def _basis(role: RoleForecast) -> str:
         return "by the policy's signing period"
     days = f"signing takes {role.takes.total_seconds() / 86_400:.1f} days"
     if role.basis is Basis.POLICY:
-        return f"{days}: assumed from the policy"
+        less = f", {plural(role.samples, 'event')} took less" if role.samples else ""
+        return f"{days}: by the policy{less}"
     return f"{days}: measured on {plural(role.samples, 'event')}"
 
 
