@@ -29,7 +29,7 @@ from pathlib import Path
 __all__ = ["Command", "Outcome", "Page", "matches", "play"]
 
 COLUMNS = 100
-TIMEOUT_S = 120.0
+TIMEOUT_S = 600.0
 QUESTIONS = (
     (re.compile(r"passphrase of [^\n]*: $"), b"correct horse battery staple\n"),
     (re.compile(r"PIN of [^\n]*: $"), b"1234\n"),

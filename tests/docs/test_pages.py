@@ -41,6 +41,9 @@ PAGES = (
 # Their commands are run by other tests, which hold the text of the page to them.
 RUN_ELSEWHERE = ("how-to/corepack-in-docker", "how-to/sign-offline")
 
+# The last two move the clock together with FAKETIME (make anyday).
+KEPT = ("LANG", "LC_ALL", "TZ", "LD_PRELOAD", "PYTHONPATH")
+
 
 @pytest.fixture
 def environment(tmp_path: Path, require: Require) -> dict[str, str]:
@@ -49,7 +52,7 @@ def environment(tmp_path: Path, require: Require) -> dict[str, str]:
     require(shutil.which("openssl"), "openssl is not installed")
     commands = Path(sys.executable).parent
     require((commands / "kedge-repo").exists(), "the commands are not installed")
-    kept = {name: value for name, value in os.environ.items() if name in ("LANG", "LC_ALL", "TZ")}
+    kept = {name: value for name, value in os.environ.items() if name in KEPT or name.startswith("FAKETIME")}
     folders = {name: str(tmp_path / "home" / name.lower()) for name in ("KEDGE_STATE_DIR", "KEDGE_CONFIG_DIR")}
     (tmp_path / "home").mkdir()
     path = f"{commands}{os.pathsep}{os.environ['PATH']}"

@@ -19,9 +19,10 @@ TESTS = Path(__file__).resolve().parent.parent
 _DATE = re.compile(r"datetime\(20\d\d|[\"']20\d\d-\d\d-\d\dT\d\d")
 _PRESENT = re.compile(r"datetime\.now\(|\bCeremony\(|kedge\.sigstore|Updater\(|\bmake_reference\b|\"demo\"")
 
-# Folders end with a slash; a test is named behind its file.
 _TEXTS = "its dates are texts, and none of them is held against a machine's clock"
 _RUNS_OTHERS = "its waits take minutes, and what it starts is run on other days by cli/test_verify.py"
+_BROWSER = "a browser, which this does without"
+# Folders end with a slash; a test is named behind its file.
 LEFT_OUT: Mapping[str, str] = {
     "interop/": "real npm, pnpm, Corepack, Go, apt, rebar3: programs of others, which this does without",
     "architecture/test_package.py": "wheels that pip installs, for a minute; the demo runs in cli/test_demo.py",
@@ -32,6 +33,11 @@ LEFT_OUT: Mapping[str, str] = {
     "attacks/test_documents.py": _TEXTS,
     "cli/test_adapters.py": _RUNS_OTHERS,
     "cli/test_adapters_gitlab.py": _RUNS_OTHERS,
+    "docs/test_pages.py": "minutes of typing; what is typed is run on other days by cli/ and repo_tools/",
+    "repo_tools/test_destinations.py": "object stores keep their own clock, and refuse what was signed by another",
+    "repo_tools/test_report.py::test_a_browser_shows_it_wide_and_narrow_light_and_dark": _BROWSER,
+    "repo_tools/test_report.py::test_its_policy_stops_what_somebody_plants": _BROWSER,
+    "repo_tools/test_report.py::test_who_does_not_see_is_told_the_same": _BROWSER,
 }
 
 
