@@ -1,15 +1,20 @@
 """Runs the commands as processes of their own, without starting Python anew for each: one process imports, and forks.
 
 ``run(["kedge", "status"], …)`` does what ``subprocess.run([sys.executable, "-m", "kedge", "status"], …)`` does, a third
-of a second quicker. The process that forks is single-threaded, runs nothing before it forks, and is started with the
-first command. A command is started anew all the same where its environment changes what a Python start reads.
+of a second quicker, and ``program("kedge")`` is an executable file that does the same for whoever runs it: a shell, a
+page of the documentation, npm. The process that forks is single-threaded, runs nothing before it forks, and is started
+with the first command. A command is started anew all the same where its environment changes what a Python start reads.
 """
 
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
+import pkgutil
+import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,19 +24,33 @@ import time
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import IO, NoReturn
 
-__all__ = ["run"]
+__all__ = ["program", "run"]
 
-PRELOADED = (
-    "kedge._cli.app",
-    "kedge_repo._cli.app",
-    "kedge.client.client",
-    "kedge.transport.http",
-    "kedge.registries.npm",
+# What libraries import when they are first used.
+USED_LATE = (
+    "cryptography.hazmat.backends.openssl.backend",
+    "pydantic.json_schema",
+    "pydantic.main",
+    "pydantic.plugin._loader",
+    "pydantic.plugin._schema_validator",
+    "pydantic.type_adapter",
+    "rich.console",
+    "rich.markdown",
+    "tomllib",
+    "typer._adapters",
+    "typer._click.decorators",
+    "typer.rich_utils",
+    "_strptime",
+    "zoneinfo",
 )
+PACKAGES = ("kedge", "kedge_repo")
+FORKED = Path(__file__).with_name("forked.py")
 READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC", "COVERAGE")
 MAX_MESSAGE = 1 << 20
 
@@ -50,23 +69,26 @@ def run(
     Raises:
         subprocess.TimeoutExpired: it did not end in time, and was killed.
     """
-    if _needs_a_start_of_its_own(env):
+    one = _Zygote.of_this_process()
+    if _read_at_start(env) != one.environment:
         options = ["-W", "error"] if strict_warnings else []
         line = [sys.executable, *options, "-m", *arguments]
         return subprocess.run(line, cwd=cwd, env=dict(env), input=input, capture_output=True, timeout=timeout_s)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        process = _Zygote.of_this_process().start(arguments, cwd, env, input, (out, err), strict=strict_warnings)
+        process = one.start(arguments, cwd, env, input, (out, err), strict=strict_warnings)
         code = process.wait(timeout_s)
         out.seek(0)
         err.seek(0)
         return subprocess.CompletedProcess([*arguments], code, out.read(), err.read())
 
 
-def _needs_a_start_of_its_own(env: Mapping[str, str]) -> bool:
-    def read(names: Mapping[str, str]) -> dict[str, str]:
-        return {name: value for name, value in names.items() if name.startswith(READ_AT_START)}
+def program(module: str) -> Path:
+    """An executable file that runs ``module``, in a folder of all such files; it works until this process ends."""
+    return _Zygote.of_this_process().folder / module.replace("_", "-")
 
-    return read(env) != read(os.environ)
+
+def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(READ_AT_START)}
 
 
 class _Zygote:
@@ -83,17 +105,38 @@ class _Zygote:
 
     def __init__(self) -> None:
         self._owner = os.getpid()
+        self.environment = _read_at_start(os.environ)
+        self.folder = Path(tempfile.mkdtemp(prefix="kedge-"))  # not pytest's: the path of a socket must be short
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            command = [sys.executable, __file__, str(theirs.fileno())]
+        with theirs, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+            listening.bind(str(self.folder / "socket"))
+            listening.listen(64)
+            passed = [theirs.fileno(), listening.fileno()]
+            command = [sys.executable, __file__, *map(str, passed)]
             # It ends when this end of the socket is closed, at the latest with this process.
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
+            self._process = subprocess.Popen(command, pass_fds=passed, start_new_session=True)
+        for module in PACKAGES:
+            self._put(module)
         atexit.register(self._close)
+
+    def _put(self, module: str) -> None:
+        file = self.folder / module.replace("_", "-")
+        known = {
+            "module": module,
+            "python": sys.executable,
+            "socket": str(self.folder / "socket"),
+            "environment": self.environment,
+            "read at start": READ_AT_START,
+        }
+        file.with_name(f"{file.name}.json").write_text(json.dumps(known))
+        file.write_text(f"#!{sys.executable} -ISE\n{FORKED.read_text()}")
+        file.chmod(0o755)
 
     def _close(self) -> None:
         if self._owner == os.getpid():
             self._socket.close()
             self._process.wait(10)
+            shutil.rmtree(self.folder)
 
     def start(
         self,
@@ -105,7 +148,7 @@ class _Zygote:
         *,
         strict: bool,
     ) -> _Started:
-        message = json.dumps([list(arguments), str(cwd), dict(env), strict]).encode()
+        message = json.dumps([list(arguments), str(cwd), dict(env), strict, None]).encode()
         assert len(message) < MAX_MESSAGE
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         reading, writing = os.pipe()
@@ -146,21 +189,40 @@ def _write(descriptor: int, data: bytes) -> None:
         return
 
 
-def _serve(descriptor: int) -> None:
-    for name in PRELOADED:
-        import_module(name)
-    control = socket.socket(fileno=descriptor)
+def _serve(control: socket.socket, listening: socket.socket) -> None:
+    _load_everything()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
-        message, descriptors, _, _ = socket.recv_fds(control, MAX_MESSAGE, 4)
-        if not message:
-            return
-        if os.fork() == 0:
-            control.close()
-            _attend(message, descriptors)
-        for each in descriptors:
-            os.close(each)
+        ready, _, _ = select.select([control, listening], [], [])
+        if control in ready:
+            message, descriptors, _, _ = socket.recv_fds(control, MAX_MESSAGE, 4)
+            if not message:
+                return
+            if os.fork() == 0:
+                control.close()
+                listening.close()
+                _attend(message, descriptors[:3], socket.socket(fileno=descriptors[3]))
+            for each in descriptors:
+                os.close(each)
+        if listening in ready:
+            asking, _ = listening.accept()
+            if os.fork() == 0:
+                control.close()
+                listening.close()
+                message, descriptors, _, _ = socket.recv_fds(asking, MAX_MESSAGE, 3)
+                _attend(message, descriptors, asking)
+            asking.close()
         _reap()
+
+
+def _load_everything() -> None:
+    """Import every module of both packages, so that no command has to; one that lacks an extra is left to fail there."""
+    walk = (pkgutil.walk_packages(import_module(name).__path__, f"{name}.") for name in PACKAGES)
+    for name in [*(module.name for module in chain(*walk)), *USED_LATE]:
+        with suppress(ModuleNotFoundError):
+            import_module(name)
+    gc.collect()
+    gc.freeze()  # a collection in a command would copy every page that the two share
 
 
 def _reap() -> None:
@@ -171,29 +233,38 @@ def _reap() -> None:
         return
 
 
-def _attend(message: bytes, descriptors: Sequence[int]) -> NoReturn:
-    """Fork once more: the command's parent waits for it, and tells how it ended."""
-    answers = socket.socket(fileno=descriptors[3])
+def _attend(message: bytes, descriptors: Sequence[int], answers: socket.socket) -> NoReturn:
+    """Fork once more: the command's parent tells how it ended, passes signals on, and kills it if nobody waits."""
     command = os.fork()
     if command == 0:
         answers.close()
-        os._exit(_become(message, descriptors[:3]))
-    answers.send(str(command).encode())
-    for each in descriptors[:3]:
+        os._exit(_become(message, descriptors))
+    for each in descriptors:
         os.close(each)
+    with suppress(OSError):  # whoever asked is gone
+        answers.send(str(command).encode())
+    ended = os.pidfd_open(command)
+    while ended not in select.select([ended, answers], [], [])[0]:
+        number = answers.recv(64)
+        os.kill(command, int(number or signal.SIGKILL))
+        if not number:
+            break
     _, status = os.waitpid(command, 0)
     code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-    answers.send(str(code).encode())
+    with suppress(OSError):
+        answers.send(str(code).encode())
     os._exit(0)
 
 
 def _become(message: bytes, descriptors: Sequence[int]) -> int:
-    arguments, cwd, env, strict = json.loads(message)
+    arguments, cwd, env, strict, umask = json.loads(message)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
     os.closerange(3, 256)
     os.chdir(cwd)
+    if umask is not None:
+        os.umask(umask)
     os.environ.clear()
     os.environ.update(env)
     time.tzset()
@@ -220,4 +291,4 @@ def _become(message: bytes, descriptors: Sequence[int]) -> int:
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]))
+    _serve(*(socket.socket(fileno=int(number)) for number in sys.argv[1:]))
