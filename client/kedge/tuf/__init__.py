@@ -66,6 +66,16 @@ __all__, __getattr__, __dir__ = door(
             "role_states",
         ],
         "walk": ["Listed", "every_role", "every_target", "get_all"],
-        "workflow": ["Workflow", "download", "find", "opening", "refresh", "restore", "root_request", "target_paths"],
+        "workflow": [
+            "Workflow",
+            "download",
+            "find",
+            "opening",
+            "prefixes",
+            "refresh",
+            "restore",
+            "root_request",
+            "target_paths",
+        ],
     },
 )

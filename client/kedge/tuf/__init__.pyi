@@ -58,6 +58,7 @@ from kedge.tuf.workflow import Workflow as Workflow
 from kedge.tuf.workflow import download as download
 from kedge.tuf.workflow import find as find
 from kedge.tuf.workflow import opening as opening
+from kedge.tuf.workflow import prefixes as prefixes
 from kedge.tuf.workflow import refresh as refresh
 from kedge.tuf.workflow import restore as restore
 from kedge.tuf.workflow import root_request as root_request

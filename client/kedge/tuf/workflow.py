@@ -21,7 +21,7 @@ Source: TUF 1.0.34 §5, TAP 15 for hash bins.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -421,15 +421,20 @@ def target_paths(target: TargetFile, *, consistent: bool) -> tuple[str, ...]:
     """The paths, below the repository's targets, under which clients ask for a target; the first is what we ask for.
 
     With consistent snapshots a digest stands before the name. Which one, where several are listed, clients decide
-    differently: ours takes sha256, others the first.
+    differently: ours takes sha256, python-tuf the first, go-tuf any of them; so the file lies under all those names.
 
     Raises:
         VerificationError: the target's path leads out of the repository.
     """
     if not consistent:
         return (_quoted_path(target, None),)
-    first = next(iter(target.hashes.values()))
-    return tuple(_quoted_path(target, digest) for digest in dict.fromkeys((target.hashes.get("sha256", first), first)))
+    return tuple(_quoted_path(target, digest) for digest in prefixes(target.hashes))
+
+
+def prefixes(hashes: Mapping[str, str]) -> tuple[str, ...]:
+    """The digests that clients put before a target's name in a consistent snapshot; the first is what we put there."""
+    digests = (hashes["sha256"], *hashes.values()) if "sha256" in hashes else hashes.values()
+    return tuple(dict.fromkeys(digests))
 
 
 def _quoted_path(target: TargetFile, digest: str | None) -> str:

@@ -24,7 +24,7 @@ from tuf.api.metadata import Key, MetaFile, Root, Snapshot, SuccinctRoles, Targe
 from kedge.errors import FetchError, VerificationError
 from kedge.registries import Severity
 from kedge.transport import Mirror, Transport, open_mirror
-from kedge.tuf import Area, Fetch, Limits, Missing, Parsed, content_matches, parse
+from kedge.tuf import Area, Fetch, Limits, Missing, Parsed, content_matches, parse, prefixes
 from kedge_repo.audit.findings import AuditFinding, Rule
 from kedge_repo.audit.rules import count, finding, missing, odd_signatures
 from kedge_repo.audit.source import Archive, BinsFact, Entry, Listing, Source, TargetFact, listed_roles
@@ -208,14 +208,14 @@ class _Reader:
             return
         prefixed, absent, present = not self.source.is_workspace, [], 0
         for path, target in entry.parsed.signed.targets.items():
-            file = _target_file(path, target, prefixed=prefixed)
-            fact = TargetFact(path=path, role=entry.role, version=entry.version, file=file, newest=True)
-            if file in listing.targets:
-                present += 1
-                fact = self._fact(entry, path, target, file, newest=True)
-                self.problems += [fact] if fact.problem is not None else []
-            else:
-                absent.append(replace(fact, problem="is missing"))
+            for file in _target_files(path, target, prefixed=prefixed):
+                fact = TargetFact(path=path, role=entry.role, version=entry.version, file=file, newest=True)
+                if file in listing.targets:
+                    present += 1
+                    fact = self._fact(entry, path, target, file, newest=True)
+                    self.problems += [fact] if fact.problem is not None else []
+                else:
+                    absent.append(replace(fact, problem="is missing"))
         self.problems += absent if present else []  # else they lie elsewhere, of which nothing is known here
 
     def _bins_transport(self, role: str) -> Transport:
@@ -237,7 +237,7 @@ class _Reader:
             except VerificationError:
                 continue  # nobody asks for it any more
             for path, target in older.targets.items() if older is not None else ():
-                self.known.add(_target_file(path, target, prefixed=True))
+                self.known.update(_target_files(path, target, prefixed=True))
 
     def _roots(self) -> dict[int, Entry]:
         versions = self._listed(Root.type)
@@ -331,10 +331,10 @@ class _Reader:
                 if role == Snapshot.type or entry.parsed is None or not (newest or self._is_listed_and_prefixed):
                     continue
                 for path, target in sorted(entry.parsed.signed.targets.items()):
-                    file = _target_file(path, target, prefixed=prefixed)
-                    if newest or (file not in seen and self._is_there(file)):
-                        yield self._fact(entry, path, target, file, newest=newest)
-                    seen.add(file)
+                    for file in _target_files(path, target, prefixed=prefixed):
+                        if newest or (file not in seen and self._is_there(file)):
+                            yield self._fact(entry, path, target, file, newest=newest)
+                        seen.add(file)
 
     @property
     def _is_listed_and_prefixed(self) -> bool:
@@ -387,12 +387,12 @@ class _Reader:
         return same
 
 
-def _target_file(path: str, target: TargetFile, *, prefixed: bool) -> str:
+def _target_files(path: str, target: TargetFile, *, prefixed: bool) -> tuple[str, ...]:
+    """Each name that clients may ask for: of several digests they take any."""
     if not prefixed:
-        return path
+        return (path,)
     folder, _, name = path.rpartition("/")
-    digest = target.hashes.get("sha256") or next(iter(target.hashes.values()))
-    return f"{folder}/{digest}.{name}" if folder else f"{digest}.{name}"
+    return tuple(f"{folder}/{digest}.{name}" if folder else f"{digest}.{name}" for digest in prefixes(target.hashes))
 
 
 def _stem(file: str, succinct: SuccinctRoles) -> str | None:

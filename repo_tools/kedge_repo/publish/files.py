@@ -18,16 +18,16 @@ from typing import Any
 from tuf.api.metadata import Targets
 
 from kedge.errors import InputError
-from kedge.tuf import Parsed
+from kedge.tuf import Parsed, content_matches, prefixes
 from kedge_repo.bins import BinStore, Delegation, bin_delegations, bin_file, path_of, read_bin
 from kedge_repo.publish.destination import TIMESTAMP_PATH
 from kedge_repo.workspace import Content, SignedMetadata, Workspace, file_name
 
 
-def target_place(path: str, sha256: str) -> str:
-    """Where the bytes of a target are published: ``targets/packages/<sha256>.args.tgz``."""
+def target_place(path: str, digest: str) -> str:
+    """Where the bytes of a target are published: ``targets/packages/<sha256>.args.tgz``, and so for other digests."""
     folder, _, name = path.rpartition("/")
-    return "/".join(part for part in ("targets", folder, f"{sha256}.{name}") if part)
+    return "/".join(part for part in ("targets", folder, f"{digest}.{name}") if part)
 
 
 def collect_bins(workspace: Workspace, signed: SignedMetadata) -> tuple[PublishedBins, ...]:
@@ -230,6 +230,12 @@ def _targets(workspace: Workspace, signed: SignedMetadata) -> tuple[dict[str, by
             sha256 = hashlib.sha256(data).hexdigest()
             if target.hashes.get("sha256") != sha256 or target.length != len(data):
                 raise InputError(f"targets/{path}: is not what {parsed.file} names: its sha256 is {sha256}")
-            found[target_place(path, sha256)] = data
+            if not content_matches(target, data):
+                raise InputError(
+                    f"targets/{path}: {parsed.file} names digests beside its sha256, and not all of them are its own",
+                    hint="sign it with the right digests, or with its sha256 alone",
+                )
+            # Under each of its names: clients ask for any of them.
+            found.update((target_place(path, digest), data) for digest in prefixes(target.hashes))
             paths.append(path)
     return found, tuple(paths)
