@@ -216,7 +216,7 @@ def _serve(control: socket.socket, listening: socket.socket) -> None:
 
 
 def _load_everything() -> None:
-    """Import every module of both packages, so that no command has to; one that lacks an extra is left to fail there."""
+    """Import every module of both packages, so that no command has to; what an extra lacks is left to fail there."""
     walk = (pkgutil.walk_packages(import_module(name).__path__, f"{name}.") for name in PACKAGES)
     for name in [*(module.name for module in chain(*walk)), *USED_LATE]:
         with suppress(ModuleNotFoundError):
@@ -244,7 +244,7 @@ def _attend(message: bytes, descriptors: Sequence[int], answers: socket.socket) 
     with suppress(OSError):  # whoever asked is gone
         answers.send(str(command).encode())
     ended = os.pidfd_open(command)
-    while ended not in select.select([ended, answers], [], [])[0]:
+    while ended not in select.select([ended, answers.fileno()], [], [])[0]:
         number = answers.recv(64)
         os.kill(command, int(number or signal.SIGKILL))
         if not number:
