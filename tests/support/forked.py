@@ -23,7 +23,7 @@ def main() -> int:
     read = {name: value for name, value in os.environ.items() if name.startswith(tuple(known["read at start"]))}
     handed_over = {int(name) for name in os.listdir("/proc/self/fd")} - {3}  # noqa: PTH208 as above; 3 is the list
     if read != known["environment"] or handed_over != {0, 1, 2}:
-        os.execv(known["python"], [known["python"], "-m", known["module"], *sys.argv[1:]])  # noqa: S606 no shell
+        os.execv(known["python"], [known["python"], "-m", known["module"], *sys.argv[1:]])
     umask = os.umask(0)
     os.umask(umask)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as zygote:
