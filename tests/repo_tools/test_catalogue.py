@@ -14,7 +14,7 @@ from kedge.documents import DocumentError
 from kedge.errors import InputError
 from kedge.registries.pgp.packets import dearmor
 from kedge.registries.registry import Severity, find_registry
-from kedge_repo.workspace.catalogue import CatalogueEntry, catalogue_entry, catalogue_names
+from kedge_repo.workspace.catalogue import CatalogueEntry, catalogue_entry, catalogue_names, known_path
 
 CAUGHT = datetime(2026, 8, 22, tzinfo=UTC)  # certificates in the catalogue are judged as of then
 SHIPPED = "registry.npmjs.org"
@@ -44,6 +44,79 @@ def test_each_entry_is_the_key_document_of_its_registry_as_clients_read_it(regis
     keys = module.parse(entry.target_bytes, registry=registry, custom=entry.custom, now=CAUGHT)
     assert keys.keys
     assert [finding for finding in module.lint(None, keys) if finding.severity is Severity.ERROR] == []
+
+
+def test_the_id_by_which_clients_know_sigstore_has_the_same_bytes_where_they_look_for_them() -> None:
+    short, entry, module = (
+        catalogue_entry("sigstore"),
+        catalogue_entry("sigstore/public-good"),
+        find_registry("sigstore"),
+    )
+    assert (short.registry, short.target) == ("sigstore", module.target_path("sigstore"))
+    assert short.beside == (("signing_config.v0.2.json", entry.beside[0][1]),)
+    assert (short.target_bytes, short.custom, short.sources) == (entry.target_bytes, entry.custom, entry.sources)
+
+
+TARGETS = [
+    target
+    for name in catalogue_names()
+    for target in (catalogue_entry(name).target, *(path for path, _ in catalogue_entry(name).beside))
+]
+OURS = [
+    "apt/acme/archive-keyring.gpg",
+    "apt/acme/archive-keyring.asc",
+    "go/sum.acme.example/vkey",
+    "gradle/acme/verification-keyring.keys",
+    "pgp/acme/keyring.gpg",
+    "hex/acme/keys.json",
+    "hex/acme/public_key.pem",
+    "nuget/nuget.acme.example/v3/repository-signatures.json",
+    "npm.acme.example/keys.json",
+    "npm.acme.example/a/b/keys.json",
+    "pub/pub.acme.example/source.json",
+    "pub/pub.acme.example/packages/http.json",
+    "sigstore/acme/trusted_root.json",
+    "sigstore/acme/signing_config.v0.2.json",
+    "tlog/policy",
+]
+
+
+@pytest.mark.parametrize("path", [*TARGETS, *OURS])
+def test_a_path_that_an_ecosystem_reads_is_known(path: str) -> None:
+    known = known_path(path)
+    assert (known.is_read, known.nearest) == (True, None)
+
+
+@pytest.mark.parametrize("path", TARGETS)
+def test_a_slip_in_any_path_of_the_catalogue_leads_back_to_it(path: str) -> None:
+    """Two letters are swapped at every third place, or one is left out, in the folder as in the file's name."""
+    for at in range(len(path) % 3, len(path) - 1, 3):
+        swapped = path[:at] + path[at + 1] + path[at] + path[at + 2 :]
+        for slip in {swapped, path[:at] + path[at + 1 :]} - {path}:
+            known = known_path(slip)
+            if len(slip) == len(path):
+                assert known.nearest == path, slip
+            elif not known.is_read:
+                assert known.nearest is not None, slip
+
+
+@pytest.mark.parametrize(
+    ("path", "nearest"),
+    [
+        ("apt/debain/archive-keyrnig.gpg", "apt/debian/archive-keyring.gpg"),
+        ("apt/acme/archive-keyrnig.gpg", "apt/acme/archive-keyring.gpg"),
+        ("atp/acme/archive-keyring.gpg", "apt/acme/archive-keyring.gpg"),
+        ("hxe/acme/keys.json", "hex/acme/keys.json"),
+        ("hex/acme/key.json", "hex/acme/keys.json"),
+        ("npm.acme.example/key.json", "npm.acme.example/keys.json"),
+        ("pub/pub.acme.example/sources.json", "pub/pub.acme.example/source.json"),
+        ("tlog/polcy", "tlog/policy"),
+        ("a.txt", None),
+    ],
+)
+def test_a_path_that_no_ecosystem_reads_is_told_apart_and_the_nearest_named(path: str, nearest: str | None) -> None:
+    known = known_path(path)
+    assert (known.is_read, known.nearest) == (False, nearest)
 
 
 def test_without_a_layout_the_document_is_compact() -> None:

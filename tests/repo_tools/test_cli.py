@@ -242,6 +242,19 @@ def test_bad_input_is_one_line_and_writes_nothing(shell: Shell, line: str, code:
     assert contents(shell.folder) == before
 
 
+def test_a_target_path_that_no_ecosystem_reads_is_added_with_a_warning_that_names_the_nearest(shell: Shell) -> None:
+    (shell.folder / "new").write_bytes(b"bytes")
+    odd = shell.ok("target add apt/debain/archive-keyrnig.gpg new -w ws").err
+    assert "warning: target apt/debain/archive-keyrnig.gpg: no ecosystem that kedge knows reads this path\n" in odd
+    assert "hint: the nearest that one reads is apt/debian/archive-keyring.gpg\n" in odd
+    slip = shell.ok("target add apt/debain/archive-keyring.gpg new -w ws").err
+    assert "the catalogue has apt/debian/archive-keyring.gpg; make sure" in slip
+    assert "warning" not in slip
+    right = shell.ok("target add apt/debian/archive-keyring.gpg new -w ws").err
+    assert not re.search(r"(?m)^(warning|note|hint): ", right), right
+    assert "nearest" not in shell.ok("target add a.txt new -w ws").err
+
+
 def test_a_request_for_another_repository_is_refused_with_exit_3(shell: Shell) -> None:
     shell.ok("event export -w ws --out r.json")
     shell.ok(INIT.replace("init ws", "init other"))

@@ -9,9 +9,9 @@ import typer
 
 from kedge._cli import PLAIN
 from kedge.documents import Fields, blame_user, load_json
-from kedge_repo._cli.options import DropSignatures, EventName, Reason, WorkspaceFolder, change
+from kedge_repo._cli.options import DropSignatures, EventName, Reason, WorkspaceFolder, change, say
 from kedge_repo.events import add_target, remove_target
-from kedge_repo.workspace import read_file
+from kedge_repo.workspace import KnownPath, known_path, read_file
 
 app = typer.Typer(**PLAIN, help="Add, replace and remove targets.", no_args_is_help=True)
 
@@ -36,6 +36,7 @@ def add(
     """Add a target, or replace its bytes, in the role that its path is delegated to."""
     data = read_file(file, what="target")
     extra = None if custom is None else _custom(custom)
+    known = known_path(path)
     change(
         folder,
         lambda view: add_target(view, path, data, extra),
@@ -43,6 +44,7 @@ def add(
         reason=reason,
         drop_signatures=drop_signatures,
     )
+    _warn(path, known)
 
 
 @app.command("remove")
@@ -61,6 +63,16 @@ def remove(
         reason=reason,
         drop_signatures=drop_signatures,
     )
+
+
+def _warn(path: str, known: KnownPath) -> None:
+    """Say that no client asks for a path, or that another may be meant: a slip in it would be found by users only."""
+    if not known.is_read:
+        say(f"warning: target {path}: no ecosystem that kedge knows reads this path")
+        if known.nearest is not None:
+            say(f"hint: the nearest that one reads is {known.nearest}")
+    elif known.nearest is not None:
+        say(f"note: target {path}: the catalogue has {known.nearest}; make sure that it is not the one that is meant")
 
 
 def _custom(file: Path) -> dict[str, Any]:

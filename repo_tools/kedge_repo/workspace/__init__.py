@@ -8,7 +8,7 @@ from kedge._doors import door
 __all__, __getattr__, __dir__ = door(
     __name__,
     {
-        "catalogue": ["CatalogueEntry", "catalogue_entry", "catalogue_names"],
+        "catalogue": ["CatalogueEntry", "KnownPath", "catalogue_entry", "catalogue_names", "known_path"],
         "files": ["create_file", "load_extra", "read_file", "remove_file", "remove_folder", "replace_file"],
         "key_document": ["KeyDocument", "end_key", "find_key_document", "new_document", "remove_key", "with_key"],
         "metadata": [

@@ -1,6 +1,8 @@
 from kedge_repo.workspace.catalogue import CatalogueEntry as CatalogueEntry
+from kedge_repo.workspace.catalogue import KnownPath as KnownPath
 from kedge_repo.workspace.catalogue import catalogue_entry as catalogue_entry
 from kedge_repo.workspace.catalogue import catalogue_names as catalogue_names
+from kedge_repo.workspace.catalogue import known_path as known_path
 from kedge_repo.workspace.files import create_file as create_file
 from kedge_repo.workspace.files import load_extra as load_extra
 from kedge_repo.workspace.files import read_file as read_file

@@ -8,16 +8,24 @@ or base64 of any bytes), so that the target has the very bytes that the source p
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from importlib.resources import files
 from typing import Any
 
 from kedge.documents import DocumentError, Fields, blame_user, load_json
 from kedge.errors import InputError
+from kedge.registries import find_registry, names_of_extensions
+from kedge.registries.pub import listing_path
+from kedge.tlog import POLICY_TARGET
 from kedge_repo.workspace.metadata import check_target_path, digest
 
 CATALOGUE_FORMAT = "kedge.catalogue/1"
+_ALSO = {"sigstore": "sigstore/public-good"}
+"""Ids under which clients look for an entry in other repositories, and would look for it in a new one too."""
+_MODULES = "kedge.registries"
+_LIKENESS = 0.85
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,20 +86,93 @@ class CatalogueEntry:
 
 
 def catalogue_names() -> tuple[str, ...]:
-    """The registries that the shipped catalogue knows."""
-    return tuple(sorted(_names(_folder(), "")))
+    """The registries that the shipped catalogue knows, by every id that it has an entry for."""
+    return tuple(sorted({*_names(_folder(), ""), *_ALSO}))
 
 
 def catalogue_entry(registry: str) -> CatalogueEntry:
-    """The shipped entry of ``registry``.
+    """The shipped entry of ``registry``; under another id of the same registry, with the targets where that has them.
 
     Raises:
         InputError: the catalogue has none.
     """
+    if registry in _ALSO:
+        entry = catalogue_entry(_ALSO[registry])
+        target = find_registry(registry).target_path(registry)
+        beside = tuple((_sibling(target, path), data) for path, data in entry.beside)
+        return replace(entry, registry=registry, target=target, beside=beside)
     if registry not in catalogue_names():
         raise InputError(f'the catalogue has no registry "{registry}"; it has {", ".join(catalogue_names())}')
     with blame_user(f"catalogue entry {registry}"):
         return CatalogueEntry.from_bytes((_folder() / f"{registry}.json").read_bytes())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownPath:
+    """What the ecosystems know of a target path: whether one of them reads it, and the nearest other that is read.
+
+    ``nearest`` of a path that is read is one of the catalogue, where the two differ by a slip of the keys.
+    """
+
+    is_read: bool
+    nearest: str | None
+
+
+def known_path(path: str) -> KnownPath:
+    """Say whether any ecosystem reads the target ``path``, and what else may be meant.
+
+    Raises:
+        StoreError: a registry's module cannot be loaded.
+    """
+    entries = [catalogue_entry(name) for name in catalogue_names()]
+    listed = [target for entry in entries for target in (entry.target, *(beside for beside, _ in entry.beside))]
+    if path in listed or path == POLICY_TARGET:
+        return KnownPath(is_read=True, nearest=None)
+    if path in _read_for(path.rpartition("/")[0], entries) or _is_listing(path):
+        return KnownPath(is_read=True, nearest=next((other for other in listed if _is_slip(path, other)), None))
+    modules = sorted({entry.ecosystem for entry in entries} | set(names_of_extensions(_MODULES)))
+    folder = path.rpartition("/")[0]
+    _, slash, rest = folder.partition("/")
+    others = {other for module in modules for other in _read_for(f"{module}{slash}{rest}", entries)}
+    near = get_close_matches(path, (*listed, POLICY_TARGET), 1, _LIKENESS)
+    near = near or get_close_matches(path, sorted({*_read_for(folder, entries), *others, *listed}), 1, 0.6)
+    return KnownPath(is_read=False, nearest=next(iter(near), None))
+
+
+def _read_for(registry: str, entries: Sequence[CatalogueEntry]) -> tuple[str, ...]:
+    """The target of a registry, and what may stand beside it; nothing where there can be no such registry."""
+    module = find_registry(registry)
+    first = registry.partition("/")[0]
+    if module.name != first and not any(sign in first for sign in ".:"):
+        return ()  # whatever no module claims is npm's, whose registries are hosts
+    try:
+        target = module.target_path(registry)
+    except InputError:
+        return ()
+    names = (path for entry in entries if entry.ecosystem == module.name for path, _ in entry.beside)
+    return (target, *dict.fromkeys(_sibling(target, path) for path in names))
+
+
+def _is_listing(path: str) -> bool:
+    """Whether it is where a pub registry's signed listing of a package stands."""
+    registry, between, file = path.rpartition("/packages/")
+    if not between or registry.partition("/")[0] != "pub" or not file.endswith(".json"):
+        return False
+    try:
+        find_registry(registry).target_path(registry)
+        return listing_path(registry, file.removesuffix(".json")) == path
+    except InputError:
+        return False
+
+
+def _is_slip(path: str, other: str) -> bool:
+    """Whether two letters were swapped, or one or two are others."""
+    return len(path) == len(other) and sum(one != two for one, two in zip(path, other, strict=True)) <= 2
+
+
+def _sibling(target: str, path: str) -> str:
+    folder, slash, _ = target.rpartition("/")
+    return f"{folder}{slash}{path.rpartition('/')[2]}"
 
 
 def _folder() -> Any:
