@@ -285,6 +285,30 @@ def test_an_audit_judges_keys_by_the_rules_of_signing(
     assert (rule, "2.root.json") in found(examine(old.folder / "public", old.now))
 
 
+def test_each_clients_floor_is_measured_on_that_client(old: Ceremony) -> None:
+    """python-tuf counts one key under two keyids twice, and gets through where kedge does not."""
+    alice, bob = (old.signers[name] for name in ("alice", "bob"))
+    again = "ff" * 32
+    path = old.folder / "public" / "metadata" / "2.root.json"
+
+    def list_twice(value: dict[str, Any]) -> None:
+        signed = value["signed"]
+        signed["keys"][again] = signed["keys"][alice.public_key.keyid]
+        signed["roles"]["root"]["keyids"] = [alice.public_key.keyid, again]
+
+    def sign_twice(value: dict[str, Any]) -> None:
+        own = next(each for each in value["signatures"] if each["keyid"] == alice.public_key.keyid)
+        value["signatures"].append({"keyid": again, "sig": own["sig"]})
+
+    rewrite(path, list_twice, alice, bob)
+    rewrite(path, sign_twice)
+    result = examine(old.folder / "public", old.now)
+    assert result.floors == {"kedge": None, "python-tuf": 1}
+    said = [finding.message for finding in result.findings if finding.rule.value == "bootstrap-floor"]
+    assert said == ["kedge gets through from no root at all"]
+    assert result.exit_code == ExitCode.REFUSED
+
+
 def test_a_root_that_is_gone_is_a_break_for_who_promised_it(old: Ceremony) -> None:
     drop("metadata/1.root.json")(old.folder / "public", old)
     result = examine(old.folder / "public", old.now, floor=1)

@@ -1,6 +1,7 @@
 """An audit: everything of a repository is read, clients walk, the rules are applied; the result is one value.
 
-The bootstrap floor: the oldest root from which a client of today still gets through.
+The bootstrap floor: the oldest root from which a client of today still gets through, as measured on each client: one
+may take a root that another refuses.
 
 Real clients walk, kedge's own workflow and python-tuf's ``Updater``. If one gets through from a version, it does from
 every later one, for it passes them on its way; so the floor is searched by halving. What a client meets behind the
@@ -16,15 +17,13 @@ The audit of a repository through its whole history, wherever it lies.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-
-from tuf.api.metadata import Root
 
 from kedge.client import SystemClock
 from kedge.errors import KedgeError, VerificationError
 from kedge.registries import Severity
-from kedge.tuf import count_signatures
 from kedge_repo.audit.findings import Audit, AuditFinding, Rule
 from kedge_repo.audit.read import read_archive
 from kedge_repo.audit.rules import judge
@@ -33,43 +32,73 @@ from kedge_repo.events import stand
 from kedge_repo.publish import read_with_kedge, read_with_python_tuf
 from kedge_repo.workspace import POLICY_FILE, Workspace
 
-Walk = Callable[[bytes], None]
+Walk = Callable[[Mapping[str, bytes], bytes], None]
+"""Lets a client begin with a root and refresh from these files."""
+
+
+class _Watched(Mapping[str, bytes]):
+    """The files, and which of them a client asked for."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files = files
+        self.asked: set[str] = set()
+
+    def __getitem__(self, path: str) -> bytes:
+        self.asked.add(path)
+        return self._files[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
 
 
 def bootstrap_floors(archive: Archive, *, now: datetime) -> dict[str, int | None]:
     """The floor of each client, or None where it does not get through even from the newest root."""
     files = archive.files()
     walks: dict[str, Walk] = {
-        "kedge": lambda root: read_with_kedge(files, root, (), now),
-        "python-tuf": lambda root: read_with_python_tuf(files, root, (), SystemClock().now()),
+        "kedge": lambda files, root: read_with_kedge(files, root, (), now),
+        "python-tuf": lambda files, root: read_with_python_tuf(files, root, (), SystemClock().now()),
     }
-    return {name: _floor(archive, walk) for name, walk in walks.items()}
+    return {name: _floor(archive, files, walk) for name, walk in walks.items()}
 
 
-def _floor(archive: Archive, walk: Walk) -> int | None:
+def _floor(archive: Archive, files: Mapping[str, bytes], walk: Walk) -> int | None:
     versions = sorted(archive.roots)
     newest = archive.roots[versions[-1]].parsed if versions else None
-    if newest is None or not count_signatures(newest.signed, Root.type, newest).met:
+    if newest is None:
         return None
-    behind = _refusal(newest.data, walk)
+    behind = _outcome(files, newest.data, walk)
+    if not behind.past_roots:
+        return None
     low, high = 0, len(versions) - 1  # the first position from which it gets through lies between them
     while low < high:
         middle = (low + high) // 2
         parsed = archive.roots[versions[middle]].parsed
-        if parsed is not None and _refusal(parsed.data, walk) == behind:
+        if parsed is not None and _outcome(files, parsed.data, walk) == behind:
             high = middle
         else:
             low = middle + 1
     return versions[low]
 
 
-def _refusal(root: bytes, walk: Walk) -> str | None:
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """How far a client came. ``past_roots``: it took the roots that it met, and went on to the timestamp."""
+
+    past_roots: bool
+    refusal: str | None
+
+
+def _outcome(files: Mapping[str, bytes], root: bytes, walk: Walk) -> _Outcome:
+    watched, refusal = _Watched(files), None
     try:
-        walk(root)
+        walk(watched, root)
     except VerificationError as error:
         # One file is called "initial root" by who starts from it, and by its name by who comes upon it.
-        return error.message.partition(": ")[2] or error.message
-    return None
+        refusal = error.message.partition(": ")[2] or error.message
+    return _Outcome(past_roots="metadata/timestamp.json" in watched.asked, refusal=refusal)
 
 
 def audit(source: Source, *, now: datetime, floor: int | None = None) -> Audit:
