@@ -18,8 +18,10 @@ import pytest
 from conftest import Require
 from interop.ceremony import HOLDERS, NPM, Maintained
 from interop.readers import BothLayouts, GoTuf, PythonTuf, Reader, RefusedError, SigstoreTuf, TufJs
+from kedge_repo.publish.publish import publish_workspace
 from kedge_repo.signing.signers.keyfile import Algorithm
 from kedge_repo.workspace.catalogue import catalogue_entry
+from repo_tools.test_several_digests import with_digests
 from support.server import HostileServer
 
 KEYS = f"{NPM}/keys.json"
@@ -75,6 +77,19 @@ def test_a_foreign_client_follows_rotations_with_and_without_a_cache(
             found = client.read(server.url, [KEYS])
             assert found.root == 3
             assert found.targets == {KEYS: b'{"keys": []}'}
+
+
+def test_a_foreign_client_gets_a_target_of_several_digests_each_time(tmp_path: Path, new_reader: MakeReader) -> None:
+    """go-tuf asks for any of the names, and not for the same one each time."""
+    made = with_digests(tmp_path / "made", ("sha512", "sha256"))
+    public = made.folder / "public"
+    publish_workspace(made.workspace, public, now=made.now)
+    root = (public / "metadata" / "1.root.json").read_bytes()
+    with HostileServer(BothLayouts(public)) as server:
+        client = new_reader("client", root)
+        for number in range(40 if isinstance(client, GoTuf) else 1):
+            found = new_reader(f"client-{number}", root).read(server.url, [KEYS])
+            assert found.targets == {KEYS: catalogue_entry(NPM).target_bytes}
 
 
 @pytest.mark.parametrize("file", ["metadata/timestamp.json", "metadata/1.snapshot.json", "metadata/1.targets.json"])
