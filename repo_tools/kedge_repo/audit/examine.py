@@ -69,14 +69,16 @@ def _floor(archive: Archive, files: Mapping[str, bytes], walk: Walk) -> int | No
     newest = archive.roots[versions[-1]].parsed if versions else None
     if newest is None:
         return None
-    behind = _outcome(files, newest.data, walk)
+    # Who takes the newest root asks for the one after it.
+    after = f"metadata/{newest.signed.version + 1}.root.json"
+    behind = _outcome(files, newest.data, walk, after)
     if not behind.past_roots:
         return None
     low, high = 0, len(versions) - 1  # the first position from which it gets through lies between them
     while low < high:
         middle = (low + high) // 2
         parsed = archive.roots[versions[middle]].parsed
-        if parsed is not None and _outcome(files, parsed.data, walk) == behind:
+        if parsed is not None and _outcome(files, parsed.data, walk, after) == behind:
             high = middle
         else:
             low = middle + 1
@@ -85,20 +87,20 @@ def _floor(archive: Archive, files: Mapping[str, bytes], walk: Walk) -> int | No
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """How far a client came. ``past_roots``: it took the roots that it met, and went on to the timestamp."""
+    """How far a client came. ``past_roots``: it took the newest root."""
 
     past_roots: bool
     refusal: str | None
 
 
-def _outcome(files: Mapping[str, bytes], root: bytes, walk: Walk) -> _Outcome:
+def _outcome(files: Mapping[str, bytes], root: bytes, walk: Walk, after: str) -> _Outcome:
     watched, refusal = _Watched(files), None
     try:
         walk(watched, root)
     except VerificationError as error:
         # One file is called "initial root" by who starts from it, and by its name by who comes upon it.
         refusal = error.message.partition(": ")[2] or error.message
-    return _Outcome(past_roots="metadata/timestamp.json" in watched.asked, refusal=refusal)
+    return _Outcome(past_roots=after in watched.asked, refusal=refusal)
 
 
 def audit(source: Source, *, now: datetime, floor: int | None = None) -> Audit:

@@ -453,8 +453,8 @@ def _axis(scale: Scale) -> Element:
 
 
 _PARTS = (
-    ("roles", "Roles and keys", roles_part),
     ("expiry", "What expires next", expiry_part),
+    ("roles", "Roles and keys", roles_part),
     ("registries", "Registries", registries_part),
     ("events", "Signing", events_part),
     ("audit", "Audit", audit_part),
