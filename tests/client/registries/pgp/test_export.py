@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -120,3 +121,8 @@ def test_of_several_certificates_the_one_that_signs_nothing_is_left_out_and_said
     result = trusted(gpg.public("ours", "silent"))
     assert named(result) == gpg.listed("ours").signers
     assert f"{silent} is left out: none of its keys may sign" in result.notes
+
+
+def test_of_the_published_case_the_subkey_that_signs_is_named_and_not_the_primary(shared_cases: Path) -> None:
+    data = (shared_cases / "ecosystems" / "gradle-cert-only-primary.keys").read_bytes()
+    assert named(trusted(data)) == ["D642BD9E07A4BD0C4E6506D9DE7F9DDF7F19DD34"]
