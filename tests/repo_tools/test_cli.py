@@ -306,3 +306,9 @@ def test_without_the_extra_it_says_how_to_get_it(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"kedge-repo: the command line is not installed\nhint: {extra_hint('cli')}\n"
+
+
+@pytest.mark.parametrize(("secret", "warned"), [("short", True), ("elevenchars", True), ("twelve chars", False)])
+def test_a_short_passphrase_is_warned_of(shell: Shell, secret: str, warned: bool) -> None:
+    said = shell.ok("key new short.pem --passphrase-fd 0", secret=f"{secret}\n").err
+    assert ("fewer than 12 characters" in said) is warned

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
 import tomllib
 from pathlib import Path
 
+import pytest
+
+from kedge.errors import ExitCode
+from kedge_repo.signing.signers.keyfile import Algorithm, new_key
 from repo_tools.machine import Machine
 
 ANSWERS = [
@@ -57,7 +62,10 @@ def converse(folder: Path, answers: list[tuple[str, str]], *command: str) -> tup
             break
         said, unread = said + part, unread + part
         if waiting and waiting[0][0] in unread and not select.select([terminal], [], [], 0.1)[0]:
-            os.write(terminal, f"{waiting[0][1]}\n".encode())
+            if waiting[0][1] == "\x03":
+                process.send_signal(signal.SIGINT)  # it is no terminal of its own that would do so
+            else:
+                os.write(terminal, f"{waiting[0][1]}\n".encode())
             unread = ""
             waiting.pop(0)
         if process.poll() is not None and not readable:
@@ -67,6 +75,23 @@ def converse(folder: Path, answers: list[tuple[str, str]], *command: str) -> tup
     os.close(terminal)
     assert waiting == [], said
     return process.wait(10), said
+
+
+@pytest.mark.parametrize("answered", [0, 1, 7, 10, 14])
+def test_ctrl_c_at_any_prompt_is_130(tmp_path: Path, answered: int) -> None:
+    for name in ("alice", "bob", "ci"):
+        new_key(tmp_path / f"{name}.pem", Algorithm.ED25519, b"a long passphrase")
+    answers = [*ANSWERS[:answered], (ANSWERS[answered][0], "\x03")]
+    code, said = converse(tmp_path, answers, "init", "trust")
+    assert code == ExitCode.INTERRUPTED, said
+    assert "Traceback" not in said
+    assert not (tmp_path / "trust").exists()
+
+
+def test_ctrl_c_at_a_passphrase_is_130(tmp_path: Path) -> None:
+    code, said = converse(tmp_path, [("passphrase of", "\x03")], "key", "new", "alice.pem")
+    assert code == ExitCode.INTERRUPTED, said
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_init_on_a_terminal_asks_for_what_a_repository_needs(tmp_path: Path) -> None:

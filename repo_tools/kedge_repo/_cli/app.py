@@ -81,6 +81,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         app(args=list(arguments), prog_name="kedge-repo")
     except SystemExit as end:
+        if _interrupted(end):
+            return ExitCode.INTERRUPTED
         return end.code if isinstance(end.code, int) else ExitCode.DONE
     except KedgeError as error:
         from kedge_repo._cli.options import report
@@ -91,3 +93,11 @@ def run(arguments: Sequence[str]) -> int:
         sys.stderr.write("kedge-repo: interrupted\n")
         return ExitCode.INTERRUPTED
     return ExitCode.DONE
+
+
+def _interrupted(end: BaseException) -> bool:
+    """Whether a prompt was left with Ctrl-C: typer makes that an ordinary failure."""
+    cause: BaseException | None = end
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None

@@ -26,6 +26,7 @@ from kedge_repo._cli.options import (
     passphrase_source,
     protection_of,
     read_public_key,
+    say,
     table,
 )
 from kedge_repo.audit import HeldKey, key_list
@@ -43,6 +44,8 @@ from kedge_repo.signing import Algorithm, ask_passphrase, asked_twice, new_key, 
 from kedge_repo.workspace import to_pem
 
 app = typer.Typer(**PLAIN, help="List, make, show, add, rotate and revoke keys.", no_args_is_help=True)
+
+_SHORT = 12
 
 RegistryName: TypeAlias = Annotated[
     str | None,
@@ -82,6 +85,8 @@ def new(
     """Make a key file, encrypted with a passphrase."""
     ask = asked_twice(ask_passphrase) if passphrase_fd is None else passphrase_source(passphrase_fd)
     secret = None if unencrypted and passphrase_fd is None else ask(f"the new key {file}")
+    if secret and len(secret.decode("utf-8", "replace")) < _SHORT:
+        say(f"{file}: its passphrase has fewer than {_SHORT} characters: whoever copies the file can guess it")
     answer(str(new_key(file, algorithm, secret, protection=protection_of(unencrypted))))
 
 
