@@ -169,7 +169,9 @@ def test_the_registry_and_its_token_come_from_npmrc_and_the_token_is_never_shown
     project.npm.base = "npm/"
     with HostileServer(project.npm) as server:
         address = server.url.removeprefix("http://")
-        (project.folder / ".npmrc").write_text(
+        home = project.world.shell.folder / "home"  # variables count in the user's own file
+        home.mkdir(exist_ok=True)
+        (home / ".npmrc").write_text(
             f"registry=http://user:{SECRET}@{address}/npm\n@scope:registry=${{SCOPED}}\n//{address}/:_authToken=${{TOKEN}}\n"
         )
         project.npm.dist("lodash", "4.17.20")["signatures"] = []

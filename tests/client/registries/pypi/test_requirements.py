@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -231,7 +232,8 @@ def _meant(args: str, opts: Any) -> set[Meant]:
         return {("from " + _last(args.partition(";")[0].rpartition("@ ")[2].strip()), None, None)}
     wanted = Requirement(args)
     exact = [each for each in wanted.specifier if each.operator in ("==", "===")]
-    pins = [each for each in exact if each.version and not each.version.endswith(".*")]
+    # What is no version in form (sample====) binds nothing for kedge, which is a failure of that line.
+    pins = [each for each in exact if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._!+-]*", each.version)]
     if len(pins) != 1 or len(wanted.specifier) != 1:
         return {(normalized(wanted.name), None, None)}
     return {(normalized(wanted.name), pins[0].version, each) for each in (digests or [None])}
