@@ -416,7 +416,7 @@ def test_d11_members_that_no_sentence_knows_are_shown(ceremony: Ceremony) -> Non
 
 
 def test_d12_a_module_that_the_policy_names_is_not_loaded(ceremony: Ceremony, require: Require) -> None:
-    require(importlib.util.find_spec("pkcs11"), "python-pkcs11 is not installed: pip install 'kedge[hsm]'")
+    require(importlib.util.find_spec("pkcs11"), "python-pkcs11 is not installed: run make signers")
     made = handed_over(ceremony, "alice")
     module = made.workspace.root / "module.so"
     module.write_bytes(b"not a module: to load it is an error that names the file's format")

@@ -16,8 +16,10 @@ BARE = re.compile(r"kedge(\[[\w,]*\])?([<>=!~].*)?")
 def bare_names(text: str) -> Iterator[str]:
     """The requirements of a text that name kedge and no place to have it from."""
     for match in INSTALLS.finditer(text):
-        words = re.findall(r"""'[^']*'|"[^"]*"|[^\s'"]+""", match[1])
-        yield from (word for word in words if BARE.fullmatch(word.strip("'\"")))
+        words = [word.strip("'\"") for word in match[1].split()]
+        for word, following in zip(words, [*words[1:], ""], strict=True):
+            if BARE.fullmatch(word) and following != "@":
+                yield word
 
 
 def texts(repository: Path) -> Iterator[tuple[str, str]]:
