@@ -24,6 +24,7 @@ _RUNS_OTHERS = "its waits take minutes, and what it starts is run on other days 
 _BROWSER = "a browser, which this does without"
 # Folders end with a slash; a test is named behind its file.
 LEFT_OUT: Mapping[str, str] = {
+    "differential/": "real npm, pnpm, Yarn and bun, which no date concerns: programs of others",
     "interop/": "real npm, pnpm, Corepack, Go, apt, rebar3: programs of others, which this does without",
     "architecture/test_package.py": "wheels that pip installs, for a minute; the demo runs in cli/test_demo.py",
     "architecture/test_formats.py::test_the_parser_and_the_schema_refuse_the_same_documents": _TEXTS,
